@@ -1,0 +1,1 @@
+"""Raw archives to stores, one file per data set."""

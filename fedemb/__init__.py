@@ -1,0 +1,1 @@
+"""fedemb: image embeddings trained with user-level differential privacy."""

@@ -1,0 +1,1 @@
+"""The fedemb command: the only package that knows Hydra."""

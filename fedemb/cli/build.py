@@ -1,0 +1,163 @@
+"""Configuration to objects: the one place where the values of a recipe meet."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from fedemb.client.work import ClientWork
+from fedemb.core import check
+from fedemb.core.rng import NoiseSource, SecretNoise, SeededNoise, generator
+from fedemb.core.types import Cohort, Diagnostics, Params
+from fedemb.data.batching import Batcher
+from fedemb.data.transforms import Compose, LocalLabels, ScalePixels
+from fedemb.data.users import UserDataset
+from fedemb.evaluation.evaluate import EmbeddingEvaluation
+from fedemb.evaluation.users import embed_users
+from fedemb.execution.executor import Executor
+from fedemb.models.exported import embed
+from fedemb.privacy.accounting import PrivacySpend, default_delta, spend
+from fedemb.privacy.ledger import Ledger
+from fedemb.privacy.query import ClippedSum
+from fedemb.server.optimizer import FedOpt
+from fedemb.server.plan import Plan
+from fedemb.tasks.embedding import EmbeddingTask
+from fedemb.tasks.start import Start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A run that is ready to start: nothing has been written yet."""
+
+    plan: Plan
+    task: EmbeddingTask
+    start: Start
+    users: UserDataset
+    seed: int
+    measure: Callable[[Params], dict[str, float | None]]
+    device: torch.device
+    delta: float
+
+    def spend(self, ledger: Ledger) -> PrivacySpend:
+        """The interval of epsilon after all that the ledger holds."""
+        return spend(ledger.events, self.delta)
+
+
+def build(cfg: DictConfig) -> Job:
+    """All objects of a run, each checked at birth."""
+    for name in ("rounds", "evaluate_every", "checkpoint_every"):
+        check.at_least(name, cfg[name], 1)
+    secret = is_secret(cfg)
+    seed = secrets.randbits(128) if secret else int(cfg.seed)
+    users: UserDataset = instantiate(cfg.users)
+    task = EmbeddingTask(
+        backbone=instantiate(cfg.model),
+        head=instantiate(cfg.head),
+        embedding_width=cfg.embedding_width,
+        local_classes=cfg.local_classes,
+        frozen=tuple(cfg.frozen),
+    )
+    sampler = instantiate(cfg.sampler)(num_users=users.num_users, seed=seed)
+    server = FedOpt(
+        optimizer=instantiate(cfg.server.optimizer),
+        learning_rate=cfg.server.learning_rate,
+        schedule=instantiate(cfg.server.schedule),
+        planned_clients=sampler.planned_clients,
+        ema_decay=cfg.server.ema_decay,
+    )
+    plan = Plan(
+        sampler=sampler,
+        query=ClippedSum(clip_norm=cfg.clip_norm, sum_updates=_sum_updates(cfg, task, users)),
+        mechanism=instantiate(cfg.mechanism),
+        server=server,
+        noise_rng=_secret_noise if secret else partial(_seeded_noise, seed),
+    )
+    measure = _measure(cfg, task)
+    return Job(
+        plan=plan,
+        task=task,
+        start=instantiate(cfg.init),
+        users=users,
+        seed=seed,
+        measure=measure,
+        device=device_of(cfg.device),
+        delta=_delta(cfg, users.num_users),
+    )
+
+
+def _delta(cfg: DictConfig, users: int) -> float:
+    """delta=, or N^-1.1.
+
+    Raises: ValueError for 1 / N and above, which allows the release of a random user's data in the clear.
+    """
+    delta = default_delta(users) if cfg.delta is None else float(cfg.delta)
+    if not 0 < delta < 1:
+        raise ValueError(f"delta must lie in (0, 1), got delta={delta}")
+    if delta >= 1 / users and not cfg.allow_large_delta:
+        raise ValueError(
+            f"delta={delta:g} is not below 1 / users = {1 / users:g}, which protects nobody for sure: "
+            "take a smaller delta, or allow_large_delta=true to go on all the same"
+        )
+    return delta
+
+
+def device_of(name: str) -> torch.device:
+    """auto is the GPU if there is one.
+
+    Raises: ValueError if the device does not exist here.
+    """
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        return torch.empty(0, device=chosen).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={name} cannot be used here: {str(error).splitlines()[0]}; take auto or cpu") from error
+
+
+def is_secret(cfg: DictConfig) -> bool:
+    """Does all randomness come from the operating system, with no seed kept?"""
+    modes = {"simulate": False, "release": True}
+    if cfg.mode not in modes:
+        raise ValueError(f"mode must be one of {', '.join(modes)}, got mode={cfg.mode}")
+    return modes[cfg.mode]
+
+
+def _seeded_noise(seed: int, round: int) -> NoiseSource:
+    return SeededNoise(generator(seed, "noise", round))
+
+
+def _secret_noise(round: int) -> NoiseSource:
+    return SecretNoise()
+
+
+def _sum_updates(
+    cfg: DictConfig, task: EmbeddingTask, users: UserDataset
+) -> Callable[[float, Params, Cohort], tuple[Params, Diagnostics]]:
+    """(C, parameters, cohort) -> clipped sum, by the configured client and executor."""
+    executor: Executor = instantiate(cfg.executor)
+    work: ClientWork = instantiate(cfg.client)(task=task)
+    transforms = [LocalLabels(max_classes=cfg.local_classes), ScalePixels(), instantiate(cfg.augment)]
+    batcher = Batcher(users=users, transform=Compose(transforms=transforms), **cfg.batching)
+
+    def sum_updates(clip_norm: float, shared: Params, cohort: Cohort) -> tuple[Params, Diagnostics]:
+        return executor.clipped_sum(work, clip_norm, shared, cohort, batcher.load)
+
+    return sum_updates
+
+
+def _measure(cfg: DictConfig, task: EmbeddingTask) -> Callable[[Params], dict[str, float | None]]:
+    """Parameters -> metrics of the test users; nothing without test users."""
+    if cfg.test_users is None:
+        return lambda params: {}
+    test: UserDataset = instantiate(cfg.test_users)
+    evaluation: EmbeddingEvaluation = instantiate(cfg.evaluation)
+
+    def measure(params: Params) -> dict[str, float | None]:
+        return evaluation.measure(*embed_users(partial(embed, task.backbone, params), test, next(iter(params.values())).device))
+
+    return measure

@@ -1,0 +1,91 @@
+"""A user's mistake as one line and exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable
+
+from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, MissingMandatoryValue, OmegaConfBaseException
+
+MISTAKES = (ValueError, OSError, HydraException, OmegaConfBaseException)
+"""What a user can cause; anything else is a defect of fedemb and shows its traceback."""
+
+
+def guarded(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """The same function with mistakes turned into one line on stderr and SystemExit(2)."""
+
+    def job(cfg: DictConfig) -> None:
+        try:
+            run(cfg)
+        except MISTAKES as error:
+            fail(error)
+
+    return job
+
+
+def fail(error: Exception) -> None:
+    """Print one line and leave with exit code 2; with FEDEMB_TRACEBACK=1, raise instead."""
+    if os.environ.get("FEDEMB_TRACEBACK") == "1":
+        raise error
+    print(f"fedemb: {one_line(error)}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def one_line(error: BaseException) -> str:
+    """What is wrong, where, and how to mend it."""
+    if isinstance(error, InstantiationException):
+        return _instantiation(error)
+    if isinstance(error, MissingMandatoryValue):
+        return f"{_flat(error)}; set it on the command line"
+    if isinstance(error, MissingConfigException | ConfigCompositionException):
+        return _composition(error)
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.strerror}: {error.filename}"
+    return _flat(error)
+
+
+def _flat(error: BaseException) -> str:
+    """The message on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _instantiation(error: InstantiationException) -> str:
+    """The constructor's own words, with the key of the configuration that they are about."""
+    key = re.search(r"full_key: (\S+)", str(error))
+    cause = error.__cause__ or error.__context__
+    words = _flat(cause) if cause is not None else _flat(error).split(" full_key:")[0]
+    return f"{key[1]}: {words}" if key and not isinstance(cause, ValueError) else words
+
+
+def _composition(error: Exception) -> str:
+    """An unknown key, group or recipe, with the nearest known one."""
+    text = _flat(error)
+    if missing := re.search(r"Could not find '([^']+)/([^']+)'\s+Available options in '[^']+':\s+(.*)", text):
+        group, name, options = missing[1], missing[2], missing[3].split()
+        return f"unknown {group} '{name}'; choose one of {', '.join(o for o in options if o != 'Config')}{_near(name, options)}"
+    if unknown := re.search(r"Could not override '([^']+)'", text):
+        key, known = unknown[1], _known_keys(error)
+        return f"unknown key '{key}'{_near(key, known)}; 'fedemb train --cfg job' lists them all"
+    return text
+
+
+def _near(word: str, known: list[str]) -> str:
+    """A suggestion, if some known word is close."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def _known_keys(error: BaseException) -> list[str]:
+    """The keys beside the one that was not found."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConfigAttributeError) and isinstance(cause.object_type, dict | type):
+            parent = cause.parent_node
+            return [str(key) for key in parent] if isinstance(parent, DictConfig) else []
+        cause = cause.__cause__ or cause.__context__
+    return []

@@ -1,0 +1,54 @@
+"""fedemb VERB key=value ...: finds the verb, hands its overrides to Hydra, turns mistakes into one line."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import hydra
+
+from fedemb.cli.errors import MISTAKES, fail, guarded
+
+VERBS = {
+    "train": "train a recipe: fedemb train recipe=omniglot rounds=50; -m sweeps",
+    "account": "certified epsilon of given settings or of a run's ledger",
+    "calibrate": "noise multiplier, rounds or users_per_round for a target epsilon",
+    "prepare": "a data set's archives to a store: fedemb prepare omniglot",
+    "evaluate": "measure a trained model: fedemb evaluate run=FOLDER",
+}
+
+
+def usage() -> str:
+    """The list of verbs."""
+    lines = [f"  {verb:<10} {line}" for verb, line in VERBS.items()]
+    return "\n".join(
+        ["usage: fedemb VERB [key=value ...]", "", *lines, "", "fedemb VERB --help lists the keys of a verb."]
+    )
+
+
+def overrides(verb: str, arguments: Sequence[str]) -> list[str]:
+    """Arguments as Hydra reads them: the first bare word after `prepare` names the data set."""
+    rest = list(arguments)
+    if verb == "prepare" and rest and "=" not in rest[0] and not rest[0].startswith("-"):
+        rest[0] = f"dataset={rest[0]}"
+    return rest
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the command. Exit code 0 only if the job was done; 2 for a mistake in the input."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        raise SystemExit(0 if words else 2)
+    verb = words[0]
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # mistakes reach `fail` as they are
+    try:
+        if verb not in VERBS:
+            raise ValueError(f"unknown verb '{verb}'; choose one of {', '.join(VERBS)}")
+        module = importlib.import_module(f"fedemb.cli.{verb}")
+        sys.argv = [f"fedemb {verb}", *overrides(verb, words[1:])]
+        hydra.main(version_base="1.3", config_path="pkg://fedemb.conf", config_name=module.CONFIG)(guarded(module.run))()
+    except MISTAKES as error:
+        fail(error)

@@ -1,0 +1,88 @@
+"""What a person sees while a run trains: one live line, and the same in train.log."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from fedemb.core.types import Diagnostics
+from fedemb.server.hooks import MetricsLog
+from fedemb.server.plan import RunState
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def epsilon_text(value: float | None) -> str:
+    """Three significant digits, ∞ without privacy."""
+    return "∞" if value is None or math.isinf(value) else f"{value:.3g}"
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """Shows round, local loss where allowed, the latest metric, ε so far, speed and time left.
+
+    rounds: the last round that will run. first_round: where this process started.
+    show_loss: only in simulations; local losses are exact values of private data.
+    epsilon_by_round: certified ε after measured rounds, filled in as they come.
+    """
+
+    rounds: int
+    first_round: int
+    delta: float
+    show_loss: bool
+    metrics: MetricsLog
+    log: Path
+    console: Console
+    started: float = field(default_factory=time.perf_counter)
+    _printed: float = 0.0
+    _live: Live | None = None
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, refresh_per_second=8, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, state: RunState, diagnostics: Diagnostics) -> None:
+        """Update the line; write it down now and then."""
+        now = time.perf_counter()
+        row = self.metrics.rows[-1] if self.metrics.rows else {}
+        line = self.line(state.round, diagnostics, row, now - self.started)
+        if self._live is not None:
+            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
+        measured = row.get("round") == state.round
+        if measured or now - self._printed > _SECONDS_BETWEEN_LINES:
+            self._printed = now
+            with self.log.open("a") as handle:
+                handle.write(line + "\n")
+            if self._live is None:
+                self.console.print(line, highlight=False, soft_wrap=True)
+
+    def line(self, round: int, diagnostics: Diagnostics, row: Mapping[str, float | None], seconds: float) -> str:
+        """The line itself."""
+        done = round - self.first_round
+        rate = done / seconds if seconds > 0 else 0.0
+        left = (self.rounds - round) / rate if rate else 0.0
+        parts = [f"round {round}/{self.rounds}"]
+        losses = diagnostics.losses[diagnostics.losses.isfinite()]
+        if self.show_loss and len(losses):
+            parts.append(f"loss {losses.mean():.3f}")
+        metric = next((name for name in row if name.startswith(("ema/recall", "recall"))), None)
+        averaged = f"ema/{metric}" if f"ema/{metric}" in row else metric
+        if averaged is not None and (value := row[averaged]) is not None:
+            parts.append(f"{averaged} {value:.3f}")
+        if "epsilon" in row:
+            parts.append(f"ε ≤ {epsilon_text(row['epsilon'])} at round {row['round']:.0f}, δ {self.delta:.1e}")
+        parts += [f"{rate:.2f} rounds/s", f"{left // 60:.0f}:{left % 60:02.0f} left"]
+        return " · ".join(parts)

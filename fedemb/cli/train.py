@@ -1,0 +1,168 @@
+"""fedemb train: one run from a configuration to a report."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from threading import Event, current_thread, main_thread
+from types import FrameType
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from fedemb.cli.build import Job, build, is_secret
+from fedemb.cli.progress import Progress
+from fedemb.cli.resume import agreed_config
+from fedemb.cli.summary import conclude
+from fedemb.core.params import split, to
+from fedemb.privacy.accounting import affordable_rounds
+from fedemb.privacy.ledger import Ledger
+from fedemb.server import checkpoint
+from fedemb.server.hooks import Checkpoint, Clock, Evaluate, MetricsLog, WriteDiagnostics
+from fedemb.server.plan import RunState
+from fedemb.server.run_folder import RunFolder
+from fedemb.server.train import Hook, train
+
+CONFIG = "train"
+_INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
+
+
+def run(cfg: DictConfig) -> None:
+    """Train, measure, report."""
+    folder = RunFolder(path=run_path(cfg))
+    resumed = bool(cfg.resume) and folder.is_used()
+    if resumed:
+        cfg = agreed_config(cfg, folder.config, list(HydraConfig.get().overrides.task))
+    else:
+        folder.refuse_if_used()
+    job = build(cfg)
+    with folder.locked():
+        if not resumed:
+            last_round(cfg, job, _with_start(Ledger(), job), first_round=0)  # refuses what no budget pays for
+            folder.create(_saved(cfg))
+        _train(cfg, job, folder)
+
+
+def _train(cfg: DictConfig, job: Job, folder: RunFolder) -> None:
+    """From the last checkpoint, or from the start, to the report."""
+    state, seconds = _state(job, folder)
+    last = last_round(cfg, job, state.ledger, first_round=state.round)
+    clock = Clock(**seconds)
+    log = MetricsLog.reopen(folder.metrics, state.round)
+    saving = Checkpoint(every=cfg.checkpoint_every, folder=folder, clock=clock)
+    measuring = Evaluate(
+        every=cfg.evaluate_every, last_round=last, measure=job.measure, spend=job.spend, clock=clock, log=log
+    )
+    console = Console()
+    console.print(f"run folder {folder.path}", highlight=False, soft_wrap=True)
+    simulated = not is_secret(cfg)
+    progress = Progress(
+        rounds=last,
+        first_round=state.round,
+        delta=job.delta,
+        show_loss=simulated,
+        metrics=log,
+        log=folder.log,
+        console=console,
+    )
+    hooks: list[Hook] = [clock.lap, *([WriteDiagnostics(folder=folder.diagnostics)] if simulated else [])]
+    with progress, _asked_to_stop() as asked:
+        state = train(
+            job.plan,
+            state,
+            rounds=last,
+            hooks=[*hooks, measuring, saving, progress, clock.mark],
+            stopped=asked.is_set,
+        )
+    saving.save(state)
+    if asked.is_set() and state.round < last:
+        console.print(f"stopped after round {state.round}; go on with: fedemb train run={folder.path} resume=true")
+        sys.exit(_INTERRUPTED)
+    conclude(cfg, job, folder, state, clock, log, console)
+
+
+def _state(job: Job, folder: RunFolder) -> tuple[RunState, dict[str, Any]]:
+    """(the state to go on from, the clock's seconds); a run that never saved starts again and keeps its ledger."""
+    ledger = Ledger.resume(folder.ledger) if folder.ledger.exists() else Ledger.create(folder.ledger)
+    ledger = _with_start(ledger, job)
+    saved = checkpoint.load(folder.checkpoints, ledger, job.device)
+    if saved is not None:
+        return saved
+    params = to(job.start.params(job.task, job.seed), job.device)
+    trained, _ = split(params, job.task.is_shared)
+    noise = job.plan.mechanism.init(trained)
+    return RunState(round=0, server=job.plan.server.init(params, trained), noise=noise, ledger=ledger), {}
+
+
+def _with_start(ledger: Ledger, job: Job) -> Ledger:
+    """A new ledger's first entry is what the start has already cost; one entry, so that no crash can split it."""
+    cost = job.start.cost()
+    return ledger if ledger.entries or cost is None else ledger.charge(cost)
+
+
+def last_round(cfg: DictConfig, job: Job, ledger: Ledger, first_round: int) -> int:
+    """`rounds`, or the last round that budget.epsilon pays for.
+
+    Raises: ValueError if a run that has not started cannot pay for a single round.
+    """
+    target = cfg.budget.epsilon
+    if target is None:
+        return int(cfg.rounds)
+    payable = affordable_rounds(
+        ledger.events,
+        job.plan.round_event,
+        delta=job.delta,
+        target_epsilon=target,
+        limit=cfg.rounds - first_round,
+    )
+    if first_round == 0 and payable == 0:
+        raise ValueError(
+            f"budget.epsilon={target} at delta={job.delta:.3g} pays for no round: raise the budget or noise_multiplier"
+        )
+    return first_round + payable
+
+
+def run_path(cfg: DictConfig) -> Path:
+    """run=, or a folder of its own by time; within a sweep, the job's folder."""
+    if cfg.run is not None:
+        return Path(cfg.run)
+    hydra = HydraConfig.get()
+    if hydra.mode is RunMode.MULTIRUN:
+        return Path(hydra.runtime.output_dir)
+    return Path("runs") / cfg.name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+
+
+def _saved(cfg: DictConfig) -> str:
+    """config.yaml: the configuration as composed; a released run keeps no seed."""
+    kept = cfg.copy()
+    if is_secret(cfg):
+        kept.seed = None
+    return str(OmegaConf.to_yaml(kept))
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[Event]:
+    """An event that Ctrl-C and SIGTERM set, so that the round at hand is finished; a second signal ends at once."""
+    asked = Event()
+    if current_thread() is not main_thread():
+        yield asked
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.set()
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+    before = {kind: signal.signal(kind, ask) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

@@ -1,0 +1,1 @@
+"""Local work on one virtual client."""

@@ -1,0 +1,1 @@
+"""Types, arithmetic, randomness and checks: torch, numpy and the standard library only."""

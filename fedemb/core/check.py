@@ -1,0 +1,29 @@
+"""One-line validators: each raises ValueError with the name, the value and the bound."""
+
+from __future__ import annotations
+
+import math
+
+
+def positive(name: str, value: float) -> None:
+    """Require a finite value > 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a finite number above 0, got {name}={value}")
+
+
+def non_negative(name: str, value: float) -> None:
+    """Require a finite value >= 0."""
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be a finite number, 0 or above, got {name}={value}")
+
+
+def fraction(name: str, value: float) -> None:
+    """Require 0 <= value < 1."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must lie in [0, 1), got {name}={value}")
+
+
+def at_least(name: str, value: int, bound: int) -> None:
+    """Require an integer value >= bound."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < bound:
+        raise ValueError(f"{name} must be an integer of at least {bound}, got {name}={value}")

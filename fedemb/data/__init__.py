@@ -1,0 +1,1 @@
+"""Users and their images: reading, sampling, batching."""

@@ -1,0 +1,104 @@
+"""A virtual client to padded minibatches.
+
+Shapes: n examples of a client, B batch size, S = ceil(n / B) local steps, m clients.
+A padded example has mask 0, a zero image, label 0 and "classes" 1, so that its loss is finite before the mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedemb.core import check
+from fedemb.core.rng import generator
+from fedemb.core.types import Batch, VirtualClient
+from fedemb.data.transforms import Transform
+from fedemb.data.users import UserDataset
+
+_PADDING = {"classes": 1}  # the other names are padded with 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batcher:
+    """Reads a virtual client's users and cuts their mixed examples into minibatches.
+
+    epochs: E passes over the examples, each shuffled anew.
+    max_examples: the E passes together are cut off after so many examples; None for no limit.
+    max_examples_per_user: a user brings at most so many examples, chosen by the client's seed; None for no limit.
+        Both limits are public rules and hold for every client alike.
+    transform: applied once to all n examples of the client.
+    """
+
+    users: UserDataset
+    batch_size: int
+    epochs: int = 1
+    max_examples: int | None = None
+    max_examples_per_user: int | None = None
+    transform: Transform
+
+    def __post_init__(self) -> None:
+        check.at_least("batch_size", self.batch_size, 1)
+        check.at_least("epochs", self.epochs, 1)
+        if self.max_examples is not None:
+            check.at_least("max_examples", self.max_examples, 1)
+        if self.max_examples_per_user is not None:
+            check.at_least("max_examples_per_user", self.max_examples_per_user, 1)
+
+    def load(self, client: VirtualClient) -> Batch:
+        """All local steps of one virtual client; a pure function of the client and the data.
+
+        Returns: "image" [S, B, Ch, H, W], "label" [S, B] int64, "mask" [S, B] float32 and what the transform adds;
+            S = 0 for a client without examples.
+        """
+        examples = self.users.load(client.users)
+        order = torch.from_numpy(self._order(client, len(examples["label"])))
+        batch = {name: value[order] for name, value in examples.items()}
+        batch["mask"] = torch.ones(len(order))
+        return _cut(self.transform(batch, generator(client.seed, "transform")), self.batch_size)
+
+    def _order(self, client: VirtualClient, examples: int) -> np.ndarray:
+        """Positions [n] of the examples in the order they are trained on."""
+        kept = self._kept(client, examples)
+        rng = generator(client.seed, "batches")
+        stream = np.concatenate([rng.permutation(kept) for _ in range(self.epochs)])
+        return stream[: self.max_examples]
+
+    def _kept(self, client: VirtualClient, examples: int) -> np.ndarray:
+        """Positions of the examples that the per-user limit lets through."""
+        if self.max_examples_per_user is None:
+            return np.arange(examples)
+        rng = generator(client.seed, "examples per user")
+        counts = [self.users.num_examples(user) for user in client.users]
+        starts = np.cumsum([0, *counts])[:-1]
+        chosen = [
+            start + rng.permutation(count)[: self.max_examples_per_user]
+            for start, count in zip(starts, counts, strict=True)
+        ]
+        return np.concatenate([np.arange(0), *chosen])
+
+
+def pad_steps(batches: Sequence[Batch]) -> Batch:
+    """m >= 1 clients of [S, B, ...] with any S to one batch [m, max S, B, ...]; the added steps have mask 0."""
+    if not batches:
+        raise ValueError("pad_steps needs at least one client, got an empty list")
+    steps = max(len(batch["mask"]) for batch in batches)
+    return {name: torch.stack([_lengthen(name, batch[name], steps) for batch in batches]) for name in batches[0]}
+
+
+def _cut(batch: Batch, batch_size: int) -> Batch:
+    """[n, ...] to [S, B, ...], the last step padded."""
+    steps = -(-len(batch["mask"]) // batch_size)
+    return {
+        name: _lengthen(name, value, steps * batch_size).reshape(steps, batch_size, *value.shape[1:])
+        for name, value in batch.items()
+    }
+
+
+def _lengthen(name: str, value: Tensor, length: int) -> Tensor:
+    """[n, ...] to [length, ...] by padding at the end."""
+    missing = length - len(value)
+    return torch.cat([value, value.new_full((missing, *value.shape[1:]), _PADDING.get(name, 0))]) if missing else value

@@ -1,0 +1,122 @@
+"""The page in front of a store: what it holds, where that came from, under which licence, and how to make it again."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One file that a store was prepared from."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One SQLite file of a store, with the users from position `first` on."""
+
+    file: str
+    first: int
+    users: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreInfo:
+    """What whoever prepares a store says about it; equal for equal stores.
+
+    name: of the data set. split: of the data set, and the store's folder name.
+    image_shape: (Ch, H, W). codec: how images are kept; "raw" is uint8 in the order [n, Ch, H, W].
+    classes: labels are 0 .. classes-1.
+    polarity: what high and low values mean, e.g. "ink 255 on 0" or "RGB".
+    description: size, orientation and what else was done to the images; changes when the reader changes.
+    licence: one line. notice: the licence's text, and what the authors ask for.
+    sources: the published files. command: prepares the store again.
+    """
+
+    name: str
+    split: str
+    image_shape: tuple[int, int, int]
+    codec: str = "raw"
+    classes: int
+    polarity: str
+    description: str
+    licence: str
+    notice: str
+    sources: tuple[Source, ...]
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A complete store. checksum: digest of all records, the same whatever the shards and the SQLite version."""
+
+    info: StoreInfo
+    users: int
+    examples: int
+    checksum: str
+    shards: tuple[Shard, ...]
+    format: int = FORMAT
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Put the manifest in place in one step: with it, and not before, the store exists."""
+    temporary = folder / f".{MANIFEST}.{os.getpid()}.partial"
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(asdict(manifest), file, indent=1, sort_keys=True, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, folder / MANIFEST)
+    sync_folder(folder)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of the store in a folder; None if there is none.
+
+    Raises: ValueError in one line if the file cannot be understood.
+    """
+    path = folder / MANIFEST
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): prepare the store again with overwrite=true") from None
+    written = fields.get("format") if isinstance(fields, dict) else None
+    if written != FORMAT:
+        raise ValueError(
+            f"{path} has format {written}, this fedemb reads {FORMAT}: prepare the store again with overwrite=true"
+        )
+    try:
+        return _manifest(fields)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): prepare the store again with overwrite=true") from None
+
+
+def _manifest(fields: dict[str, Any]) -> Manifest:
+    """The record from its JSON form."""
+    info = fields["info"]
+    sources = tuple(Source(**source) for source in info["sources"])
+    shards = tuple(Shard(**shard) for shard in fields["shards"])
+    told = StoreInfo(**{**info, "image_shape": tuple(info["image_shape"]), "sources": sources})
+    return Manifest(**{**fields, "info": told, "shards": shards})
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

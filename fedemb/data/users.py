@@ -1,0 +1,135 @@
+"""User-partitioned data: the interface, and data sets that live in memory.
+
+Shapes: n images of the users asked for, H x W pixels, Ch channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from fedemb.core.types import Batch, UserId
+
+
+class UserDataset(ABC):
+    """Images grouped by the person they belong to. Users are numbered 0 .. num_users - 1."""
+
+    @property
+    @abstractmethod
+    def num_users(self) -> int:
+        """N, a public number, fixed before training."""
+
+    @abstractmethod
+    def num_examples(self, user: UserId) -> int:
+        """How many images a user has; 0 is allowed and keeps the user's slot."""
+
+    @abstractmethod
+    def load(self, users: Sequence[UserId]) -> Batch:
+        """All examples of some users, in the order asked for.
+
+        Returns: "image" [n, Ch, H, W] uint8 and "label" [n] int64 (identity or class, numbered over the data set);
+            n = 0 is allowed, with the same trailing shape.
+        Raises: ValueError in one line if a record is missing or fails its checksum.
+        """
+
+
+@runtime_checkable
+class Described(Protocol):
+    """What a report says about a data set; a UserDataset may have it."""
+
+    @property
+    def name(self) -> str:
+        """The data set's name."""
+
+    @property
+    def num_users(self) -> int:
+        """N."""
+
+    @property
+    def num_examples_total(self) -> int:
+        """Images of all users."""
+
+    @property
+    def checksum(self) -> str:
+        """A digest that changes with the data."""
+
+
+class InMemoryUsers(UserDataset):
+    """Users whose examples fit in memory: one Batch a user."""
+
+    def __init__(self, examples: Sequence[Batch]) -> None:
+        """examples: per user {"image": [n, Ch, H, W] uint8, "label": [n] int64}, n may be 0."""
+        if not examples:
+            raise ValueError("a data set needs at least one user, got an empty list")
+        self._examples = list(examples)
+
+    @property
+    def name(self) -> str:
+        """The data set's name in a report."""
+        return "in memory"
+
+    @property
+    def num_users(self) -> int:
+        """N."""
+        return len(self._examples)
+
+    @property
+    def num_examples_total(self) -> int:
+        """Images of all users."""
+        return sum(len(batch["label"]) for batch in self._examples)
+
+    @property
+    def checksum(self) -> str:
+        """Digest of all users' examples."""
+        digest = hashlib.blake2b(digest_size=16)
+        for batch in self._examples:
+            for name, value in sorted(batch.items()):
+                digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+                digest.update(value.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def num_examples(self, user: UserId) -> int:
+        """How many images a user has."""
+        return len(self._examples[user]["label"])
+
+    def load(self, users: Sequence[UserId]) -> Batch:
+        """All examples of some users, in the order asked for."""
+        none = {name: value[:0] for name, value in self._examples[0].items()}
+        chosen = [none, *(self._examples[user] for user in users)]
+        return {name: torch.cat([batch[name] for batch in chosen]) for name in none}
+
+
+class ExampleAsUser(UserDataset):
+    """Every image of another data set as a user of its own: example-level privacy as a special case."""
+
+    def __init__(self, base: UserDataset) -> None:
+        """base: its users' numbers of examples are read once, O(num_users of base) time and memory."""
+        counts = [base.num_examples(user) for user in range(base.num_users)]
+        self._base, self._ends = base, np.cumsum(counts)
+        if self.num_users == 0:
+            raise ValueError("example-level privacy needs at least one example, got a data set without any")
+
+    @property
+    def num_users(self) -> int:
+        """The number of examples of the base."""
+        return int(self._ends[-1])
+
+    def num_examples(self, user: UserId) -> int:
+        """One."""
+        return 1
+
+    def load(self, users: Sequence[UserId]) -> Batch:
+        """One example for each user, in the order asked for; each user of the base is read once."""
+        wanted = np.asarray(users, dtype=np.int64)
+        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.num_users:
+            raise ValueError(f"users must lie in 0 .. {self.num_users - 1}, got {wanted.min()} .. {wanted.max()}")
+        owners, slot = np.unique(np.searchsorted(self._ends, wanted, side="right"), return_inverse=True)
+        counts = np.diff(self._ends, prepend=0)[owners]
+        within = wanted - (self._ends[owners] - counts)[slot]
+        places = torch.from_numpy((np.cumsum(counts) - counts)[slot] + within)
+        return {name: value[places] for name, value in self._base.load(owners.tolist()).items()}

@@ -1,0 +1,1 @@
+"""How the work of a cohort runs on devices."""

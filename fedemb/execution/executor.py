@@ -1,0 +1,68 @@
+"""How the virtual clients of a cohort are worked through. `Sequential` is the reference that all others equal."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from fedemb.client.work import ClientState, ClientWork
+from fedemb.core.params import add, to, zeros_like
+from fedemb.core.types import Batch, Cohort, Diagnostics, Params, VirtualClient
+from fedemb.privacy.clipping import clip
+
+Load = Callable[[VirtualClient], Batch]
+"""A virtual client -> its batches [S, B, ...] on the CPU; S may be 0."""
+
+
+class Executor(ABC):
+    """Runs the work of a cohort on the device that the parameters are on."""
+
+    @abstractmethod
+    def clipped_sum(
+        self, work: ClientWork, clip_norm: float, shared: Params, cohort: Cohort, load: Load
+    ) -> tuple[Params, Diagnostics]:
+        """The sum over virtual clients of updates clipped to `clip_norm`, in float64, and exact diagnostics.
+
+        A client without examples, or with a non-finite update, adds zero and keeps its slot. Zero clients sum to zero.
+        """
+
+
+def zero_sum(work: ClientWork, shared: Params) -> Params:
+    """A float64 zero for every name of an update: what a client without users sends."""
+    idle = VirtualClient(round=0, seed=0, users=())
+    return zeros_like(work.finish(shared, work.begin(shared, idle)), dtype=torch.float64)
+
+
+def diagnose(norms: list[torch.Tensor], finals: list[ClientState]) -> Diagnostics:
+    """Diagnostics from every client's norm [] and final state."""
+    losses = [state.loss / state.examples for state in finals]
+    return Diagnostics(
+        norms=torch.stack(norms).cpu() if norms else torch.zeros(0),
+        losses=torch.stack(losses).cpu() if losses else torch.zeros(0),
+        examples=torch.stack([state.examples for state in finals]).cpu() if finals else torch.zeros(0),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequential(Executor):
+    """One virtual client after the other."""
+
+    def clipped_sum(
+        self, work: ClientWork, clip_norm: float, shared: Params, cohort: Cohort, load: Load
+    ) -> tuple[Params, Diagnostics]:
+        """The loop of the paper's Algorithm 1, lines for the clients."""
+        total, device = zero_sum(work, shared), next(iter(shared.values())).device
+        norms, finals = [], []
+        for client in cohort.clients:
+            batches = to(load(client), device)
+            state = work.begin(shared, client)
+            for step in range(len(batches["mask"])):
+                state = work.step(shared, state, {name: value[step] for name, value in batches.items()})
+            clipped, norm = clip(work.finish(shared, state), clip_norm)
+            total = add(total, clipped)
+            norms.append(norm)
+            finals.append(state._replace(params={}, slots={}))
+        return total, diagnose(norms, finals)

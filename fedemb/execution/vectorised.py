@@ -1,0 +1,93 @@
+"""Many virtual clients at once: one vmapped step for a chunk of them, as many as fit a memory setting.
+
+Shapes: c clients in a chunk, S local steps of the longest of them, B images in a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from fedemb.client.work import ClientState, ClientWork
+from fedemb.core import check
+from fedemb.core.params import add, stack, to
+from fedemb.core.types import Batch, Cohort, Diagnostics, Params, VirtualClient
+from fedemb.data.batching import pad_steps
+from fedemb.execution.executor import Executor, Load, diagnose, zero_sum
+from fedemb.execution.memory import step_bytes
+from fedemb.privacy.clipping import clip
+
+
+def stack_states(states: Sequence[ClientState]) -> ClientState:
+    """c states to one with a leading axis [c]."""
+    slots = {name: stack([state.slots[name] for state in states]) for name in states[0].slots}
+    scalars = (torch.stack(list(values)) for values in zip(*(state[2:] for state in states), strict=True))
+    return ClientState(stack([state.params for state in states]), slots, *scalars)
+
+
+def select(active: Tensor, new: ClientState, old: ClientState) -> ClientState:
+    """new where active [] is true, else old: a step on padding alone changes nothing."""
+
+    def pick(left: Params, right: Params) -> Params:
+        return {name: torch.where(active, value, right[name]) for name, value in left.items()}
+
+    slots = {name: pick(value, old.slots[name]) for name, value in new.slots.items()}
+    scalars = (torch.where(active, left, right) for left, right in zip(new[2:], old[2:], strict=True))
+    return ClientState(pick(new.params, old.params), slots, *scalars)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vectorised(Executor):
+    """Clients in chunks under vmap; ragged clients are padded with masked steps.
+
+    memory_gib: bound on what one chunk may hold, in 2^30 bytes; at least one client runs whatever the bound.
+    """
+
+    memory_gib: float = 2.0
+
+    def __post_init__(self) -> None:
+        check.positive("memory_gib", self.memory_gib)
+
+    def clipped_sum(
+        self, work: ClientWork, clip_norm: float, shared: Params, cohort: Cohort, load: Load
+    ) -> tuple[Params, Diagnostics]:
+        """The same sum as `Sequential`, chunk by chunk."""
+        total, norms, finals = zero_sum(work, shared), list[Tensor](), list[ClientState]()
+        position, chunk = 0, 1
+        while position < len(cohort.clients):
+            if position == 0:
+                chunk = self._chunk(work, shared, cohort.clients[0], load)
+            clients = cohort.clients[position : position + chunk]
+            states = self._train(work, shared, clients, [load(client) for client in clients])
+            updates = vmap(work.finish, in_dims=(None, 0))(shared, states)
+            clipped, lengths = vmap(clip, in_dims=(0, None))(updates, clip_norm)
+            total = add(total, {name: value.double().sum(0) for name, value in clipped.items()})
+            norms += list(lengths)
+            finals += [ClientState({}, {}, *scalars) for scalars in zip(*states[2:], strict=True)]
+            position += len(clients)
+        return total, diagnose(norms, finals)
+
+    def _train(
+        self, work: ClientWork, shared: Params, clients: Sequence[VirtualClient], batches: Sequence[Batch]
+    ) -> ClientState:
+        """All local steps of one chunk: states [c, ...]."""
+
+        def step(shared: Params, state: ClientState, batch: Batch) -> ClientState:
+            return select(batch["mask"].any(), work.step(shared, state, batch), state)
+
+        padded = to(pad_steps(batches), next(iter(shared.values())).device)
+        states = stack_states([work.begin(shared, client) for client in clients])
+        for index in range(padded["mask"].shape[1]):
+            batch = {name: value[:, index] for name, value in padded.items()}
+            states = vmap(step, in_dims=(None, 0, 0))(shared, states, batch)
+        return states
+
+    def _chunk(self, work: ClientWork, shared: Params, client: VirtualClient, load: Load) -> int:
+        """How many clients fit the bound, from the bytes that one client's step makes."""
+        batches = to(load(client), next(iter(shared.values())).device)
+        needed = step_bytes(work, shared, client, batches)
+        return max(1, int(self.memory_gib * 2**30 // needed))

@@ -1,0 +1,42 @@
+"""Modules as functions of their parameters."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from fedemb.core.rng import generator
+from fedemb.core.types import Params
+
+
+def refuse_buffers(module: nn.Module) -> None:
+    """Raise ValueError, naming the layer, if a module keeps state besides its parameters.
+
+    Running statistics would carry private data past the clip: they are no part of the update whose norm is bounded.
+    """
+    for name, layer in module.named_modules():
+        for buffer, _ in layer.named_buffers(recurse=False):
+            mend = "use GroupNorm instead" if buffer.startswith("running_") or "num_batches" in buffer else "remove it"
+            raise ValueError(
+                f"model {type(module).__name__}: layer '{name}' ({type(layer).__name__}) keeps the buffer '{buffer}', "
+                f"which would bypass the clip; {mend}"
+            )
+
+
+def fresh_params(module: nn.Module, seed: int) -> Params:
+    """New parameters from each layer's own initialiser; the module itself is left alone."""
+    clone = copy.deepcopy(module).cpu()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator(seed, "model").integers(2**32)))
+        for layer in reversed(list(clone.modules())):  # children first: a parent's rule has the last word
+            reset = getattr(layer, "reset_parameters", None)
+            if callable(reset):
+                reset()
+    return {name: value.detach().clone() for name, value in clone.named_parameters()}
+
+
+def call(module: nn.Module, params: Params, images: Tensor) -> Tensor:
+    """module(images) with the given parameters in place of its own."""
+    return torch.func.functional_call(module, params, (images,), strict=True)  # type: ignore[no-any-return]

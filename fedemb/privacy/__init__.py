@@ -1,0 +1,1 @@
+"""Sensitivity, noise, the ledger and the certified epsilon."""

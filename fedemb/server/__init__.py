@@ -1,0 +1,1 @@
+"""The round, the server's optimizer, the training loop and its checkpoints."""

@@ -1,0 +1,1 @@
+"""Learning problems: parameters, which of them are shared, and the loss."""

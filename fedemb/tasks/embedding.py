@@ -1,0 +1,74 @@
+"""DP-FedEmb's task: a backbone that is shared and a softmax head that is not (Xu et al. 2023, arXiv:2211.10844).
+
+Shapes: B images, D embedding width, K rows of the head, Ch x H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from fedemb.core import check
+from fedemb.core.params import split
+from fedemb.core.rng import generator
+from fedemb.core.types import Batch, Params
+from fedemb.models.functional import call, fresh_params, refuse_buffers
+from fedemb.tasks.heads import Head
+from fedemb.tasks.task import Task
+
+_NEVER = -1e9  # logit of a class that the client does not have: finite, so that padding gives no NaN
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingTask(Task):
+    """Identity classification within a virtual client.
+
+    backbone: images [B, Ch, H, W] -> [B, D]; parameters only, no buffers.
+    local_classes: K, rows of the local head; a public constant, at least the identities of any virtual client.
+    frozen: name patterns (* and ?) of backbone parameters that stay at their start.
+    """
+
+    backbone: nn.Module
+    head: Head
+    embedding_width: int
+    local_classes: int
+    frozen: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        check.at_least("embedding_width", self.embedding_width, 1)
+        check.at_least("local_classes", self.local_classes, 1)
+        refuse_buffers(self.backbone)
+        names = [name for name, _ in self.backbone.named_parameters()]
+        for pattern in self.frozen:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ValueError(f"frozen pattern '{pattern}' matches no parameter; the backbone has {', '.join(names)}")
+        if not any(self.is_shared(name) for name in names):
+            raise ValueError(f"frozen={list(self.frozen)} freezes every parameter: nothing is left to train")
+
+    def init(self, seed: int) -> Params:
+        """The backbone's parameters."""
+        return fresh_params(self.backbone, seed)
+
+    def is_shared(self, name: str) -> bool:
+        """Every backbone parameter that is not frozen."""
+        return not name.startswith("head.") and not any(fnmatchcase(name, pattern) for pattern in self.frozen)
+
+    def init_local(self, seed: int) -> Params:
+        """A fresh head."""
+        return self.head.init(self.local_classes, self.embedding_width, generator(seed, "head"))
+
+    def loss(self, params: Params, batch: Batch) -> Tensor:
+        """Softmax cross-entropy over the classes that the client has, averaged over real examples.
+
+        batch: "image" [B, Ch, H, W] float, "label" [B] local classes, "classes" [B] their number, "mask" [B].
+        """
+        head, backbone = split(params, lambda name: name.startswith("head."))
+        logits = self.head.logits(head, call(self.backbone, backbone, batch["image"]))
+        absent = torch.arange(self.local_classes, device=logits.device) >= batch["classes"].unsqueeze(-1)
+        losses = cross_entropy(logits.masked_fill(absent, _NEVER), batch["label"], reduction="none")
+        return (losses * batch["mask"]).sum() / batch["mask"].sum().clamp(min=1.0)

@@ -1,0 +1,96 @@
+"""Where the global parameters come from, and what that costs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedemb.core.types import Params
+from fedemb.models.exported import load_params
+from fedemb.privacy.events import composed
+from fedemb.privacy.ledger import Ledger
+from fedemb.privacy.mechanism import Event, NoNoise
+from fedemb.tasks.task import Task
+
+class Start(ABC):
+    """The parameters before round 0."""
+
+    @abstractmethod
+    def params(self, task: Task, seed: int) -> Params:
+        """All global parameters of the task."""
+
+    @abstractmethod
+    def cost(self) -> Event | None:
+        """What the start has already spent on the users' data; None for nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomStart(Start):
+    """From the layers' own initialisers: costs nothing."""
+
+    def params(self, task: Task, seed: int) -> Params:
+        """task.init(seed)."""
+        return task.init(seed)
+
+    def cost(self) -> Event | None:
+        """Nothing."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedStart(Start):
+    """From a stored model, with a declaration of what it was trained on.
+
+    path: a run folder, a model folder or a .safetensors file.
+    provenance: "public" if no private data was touched; "dp" for a run folder of fedemb, whose ledger is composed with
+        this run's; "private" for anything else, which makes this run's epsilon infinite.
+    """
+
+    path: str
+    provenance: str
+
+    def __post_init__(self) -> None:
+        if self.provenance not in _COST:
+            raise ValueError(f"provenance must be one of {', '.join(_COST)}, got provenance={self.provenance}")
+
+    def params(self, task: Task, seed: int) -> Params:
+        """The stored parameters; must fit the task's."""
+        return fit(load_params(Path(self.path)), task.init(seed), self.path)
+
+    def cost(self) -> Event | None:
+        """What the provenance says."""
+        return _COST[self.provenance](Path(self.path))
+
+
+def _of_ledger(path: Path) -> Event:
+    """All that another run has charged."""
+    ledger = path / "ledger.jsonl"
+    if not ledger.is_file():
+        raise ValueError(f"provenance=dp needs the run folder that trained the model, with its ledger: no file {ledger}")
+    return composed(Ledger.read(ledger).events)
+
+
+_COST: dict[str, Callable[[Path], Event | None]] = {
+    "public": lambda path: None,
+    "dp": _of_ledger,
+    "private": lambda path: NoNoise().event(1.0),
+}
+
+
+def fit(stored: Params, wanted: Params, path: str) -> Params:
+    """The wanted names out of the stored ones; the stored head, if any, is left behind.
+
+    Raises: ValueError that names the first parameter that is missing, left over or of another shape.
+    """
+    extra = sorted(name for name in stored.keys() - wanted.keys() if not name.startswith("head."))
+    for name, value in wanted.items():
+        if name not in stored:
+            raise ValueError(f"{path} lacks the parameter '{name}' of the model; has it another architecture?")
+        if stored[name].shape != value.shape:
+            have, need = list(stored[name].shape), list(value.shape)
+            raise ValueError(f"{path}: parameter '{name}' has shape {have}, the model needs {need}")
+    if extra:
+        raise ValueError(f"{path} holds '{extra[0]}', which the model does not have; has it another architecture?")
+    return {name: stored[name].to(value.dtype) for name, value in wanted.items()}

@@ -1,0 +1,71 @@
+"""Data sets in memory, and example-level privacy as a special case."""
+
+import pytest
+import torch
+
+from fedemb.data.users import Described, ExampleAsUser, InMemoryUsers
+
+
+def ragged(counts=(2, 0, 3)):
+    """Image i of user u has the pixel 10 u + i."""
+    return InMemoryUsers(
+        [
+            {
+                "image": (10 * user + torch.arange(count)).to(torch.uint8).reshape(count, 1, 1, 1),
+                "label": torch.full((count,), user, dtype=torch.int64),
+            }
+            for user, count in enumerate(counts)
+        ]
+    )
+
+
+def test_users_come_in_the_order_asked_for():
+    users = ragged()
+    assert users.num_users == 3
+    assert [users.num_examples(user) for user in range(3)] == [2, 0, 3]
+    batch = users.load([2, 1, 0])
+    assert batch["image"].flatten().tolist() == [20, 21, 22, 0, 1]
+    assert batch["label"].tolist() == [2, 2, 2, 0, 0]
+
+
+def test_no_users_give_an_empty_batch_of_the_right_shape():
+    batch = ragged().load([])
+    assert batch["image"].shape == (0, 1, 1, 1)
+    assert batch["label"].dtype == torch.int64
+
+
+def test_a_data_set_needs_a_user():
+    with pytest.raises(ValueError, match="at least one user"):
+        InMemoryUsers([])
+
+
+def test_the_description_counts_and_the_checksum_sees_every_pixel_and_owner():
+    users = ragged()
+    assert isinstance(users, Described)
+    assert users.num_examples_total == 5
+    assert users.checksum == ragged().checksum
+    brighter = ragged()
+    brighter.load([0])  # a copy, so that the next line changes the data set and not its batch
+    brighter._examples[2]["image"][1] += 1
+    assert brighter.checksum != users.checksum
+    assert ragged((3, 0, 2)).checksum != users.checksum
+
+
+def test_every_example_is_a_user_of_its_own():
+    users = ExampleAsUser(ragged((0, 2, 0, 3, 0)))
+    assert users.num_users == 5
+    assert [users.num_examples(user) for user in range(5)] == [1] * 5
+    assert [users.load([user])["image"].item() for user in range(5)] == [10, 11, 30, 31, 32]
+    batch = users.load([4, 0, 2, 1])
+    assert batch["image"].flatten().tolist() == [32, 10, 30, 11]
+    assert batch["label"].tolist() == [3, 1, 3, 1]
+    assert users.load([])["image"].shape == (0, 1, 1, 1)
+
+
+def test_example_users_outside_the_range_are_refused():
+    users = ExampleAsUser(ragged())
+    for wrong in ([5], [-1]):
+        with pytest.raises(ValueError, match=r"0 \.\. 4"):
+            users.load(wrong)
+    with pytest.raises(ValueError, match="at least one example"):
+        ExampleAsUser(ragged((0, 0)))
