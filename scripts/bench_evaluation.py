@@ -25,18 +25,23 @@ def main() -> None:
     embeddings = centres[labels] + args.spread * torch.randn(args.images, args.width, generator=stream)
     del centres
 
-    start = time.perf_counter()
+    start = now()
     print(verify(embeddings, labels, fars=(1e-3, 1e-1)))
     report("verification", start)
     if not args.no_retrieval:
-        start = time.perf_counter()
+        start = now()
         print(retrieve(embeddings, labels, ks=(1, 5)))
         report("retrieval", start)
 
 
-def report(name: str, start: float) -> None:
+def now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def report(name: str, start: tuple[float, float]) -> None:
+    wall, processor = (after - before for after, before in zip(now(), start, strict=True))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{name}: {time.perf_counter() - start:.1f} s, peak resident memory {peak:.2f} GiB")
+    print(f"{name}: {wall:.1f} s ({processor:.1f} s of processor), peak resident memory {peak:.2f} GiB")
 
 
 if __name__ == "__main__":

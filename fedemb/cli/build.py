@@ -20,7 +20,7 @@ from fedemb.data.transforms import Compose, LocalLabels, ScalePixels
 from fedemb.data.users import UserDataset
 from fedemb.evaluation.evaluate import EmbeddingEvaluation
 from fedemb.evaluation.users import embed_users
-from fedemb.execution.executor import Executor
+from fedemb.execution.executor import Executor, Load
 from fedemb.models.exported import embed
 from fedemb.privacy.accounting import PrivacySpend, default_delta, spend
 from fedemb.privacy.ledger import Ledger
@@ -37,6 +37,8 @@ class Job:
 
     plan: Plan
     task: EmbeddingTask
+    work: ClientWork
+    load: Load
     start: Start
     users: UserDataset
     seed: int
@@ -53,6 +55,9 @@ def build(cfg: DictConfig) -> Job:
     """All objects of a run, each checked at birth."""
     for name in ("rounds", "evaluate_every", "checkpoint_every"):
         check.at_least(name, cfg[name], 1)
+    check.at_least("seed", cfg.seed if cfg.seed is not None else 0, 0)
+    if cfg.budget.epsilon is not None:
+        check.positive("budget.epsilon", cfg.budget.epsilon)
     secret = is_secret(cfg)
     seed = secrets.randbits(128) if secret else int(cfg.seed)
     users: UserDataset = instantiate(cfg.users)
@@ -63,6 +68,8 @@ def build(cfg: DictConfig) -> Job:
         local_classes=cfg.local_classes,
         frozen=tuple(cfg.frozen),
     )
+    work: ClientWork = instantiate(cfg.client)(task=task)
+    load = _load(cfg, users)
     sampler = instantiate(cfg.sampler)(num_users=users.num_users, seed=seed)
     server = FedOpt(
         optimizer=instantiate(cfg.server.optimizer),
@@ -73,7 +80,7 @@ def build(cfg: DictConfig) -> Job:
     )
     plan = Plan(
         sampler=sampler,
-        query=ClippedSum(clip_norm=cfg.clip_norm, sum_updates=_sum_updates(cfg, task, users)),
+        query=ClippedSum(clip_norm=cfg.clip_norm, sum_updates=_sum_updates(instantiate(cfg.executor), work, load)),
         mechanism=instantiate(cfg.mechanism),
         server=server,
         noise_rng=_secret_noise if secret else partial(_seeded_noise, seed),
@@ -82,6 +89,8 @@ def build(cfg: DictConfig) -> Job:
     return Job(
         plan=plan,
         task=task,
+        work=work,
+        load=load,
         start=instantiate(cfg.init),
         users=users,
         seed=seed,
@@ -96,15 +105,14 @@ def _delta(cfg: DictConfig, users: int) -> float:
 
     Raises: ValueError for 1 / N and above, which allows the release of a random user's data in the clear.
     """
-    delta = default_delta(users) if cfg.delta is None else float(cfg.delta)
-    if not 0 < delta < 1:
-        raise ValueError(f"delta must lie in (0, 1), got delta={delta}")
+    delta = default_delta(users) if cfg.delta is None else cfg.delta
+    check.positive("delta", delta)
     if delta >= 1 / users and not cfg.allow_large_delta:
         raise ValueError(
             f"delta={delta:g} is not below 1 / users = {1 / users:g}, which protects nobody for sure: "
             "take a smaller delta, or allow_large_delta=true to go on all the same"
         )
-    return delta
+    return float(delta)
 
 
 def device_of(name: str) -> torch.device:
@@ -116,7 +124,9 @@ def device_of(name: str) -> torch.device:
     try:
         return torch.empty(0, device=chosen).device
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device={name} cannot be used here: {str(error).splitlines()[0]}; take auto or cpu") from error
+        raise ValueError(
+            f"device={name} cannot be used here: {str(error).splitlines()[0]}; take auto or cpu"
+        ) from error
 
 
 def is_secret(cfg: DictConfig) -> bool:
@@ -135,17 +145,19 @@ def _secret_noise(round: int) -> NoiseSource:
     return SecretNoise()
 
 
-def _sum_updates(
-    cfg: DictConfig, task: EmbeddingTask, users: UserDataset
-) -> Callable[[float, Params, Cohort], tuple[Params, Diagnostics]]:
-    """(C, parameters, cohort) -> clipped sum, by the configured client and executor."""
-    executor: Executor = instantiate(cfg.executor)
-    work: ClientWork = instantiate(cfg.client)(task=task)
+def _load(cfg: DictConfig, users: UserDataset) -> Load:
+    """A virtual client -> its batches."""
     transforms = [LocalLabels(max_classes=cfg.local_classes), ScalePixels(), instantiate(cfg.augment)]
-    batcher = Batcher(users=users, transform=Compose(transforms=transforms), **cfg.batching)
+    return Batcher(users=users, transform=Compose(transforms=transforms), **cfg.batching).load
+
+
+def _sum_updates(
+    executor: Executor, work: ClientWork, load: Load
+) -> Callable[[float, Params, Cohort], tuple[Params, Diagnostics]]:
+    """(C, parameters, cohort) -> clipped sum, by this client work on this executor."""
 
     def sum_updates(clip_norm: float, shared: Params, cohort: Cohort) -> tuple[Params, Diagnostics]:
-        return executor.clipped_sum(work, clip_norm, shared, cohort, batcher.load)
+        return executor.clipped_sum(work, clip_norm, shared, cohort, load)
 
     return sum_updates
 
@@ -158,6 +170,8 @@ def _measure(cfg: DictConfig, task: EmbeddingTask) -> Callable[[Params], dict[st
     evaluation: EmbeddingEvaluation = instantiate(cfg.evaluation)
 
     def measure(params: Params) -> dict[str, float | None]:
-        return evaluation.measure(*embed_users(partial(embed, task.backbone, params), test, next(iter(params.values())).device))
+        return evaluation.measure(
+            *embed_users(partial(embed, task.backbone, params), test, next(iter(params.values())).device)
+        )
 
     return measure

@@ -65,12 +65,14 @@ def _instantiation(error: InstantiationException) -> str:
 def _composition(error: Exception) -> str:
     """An unknown key, group or recipe, with the nearest known one."""
     text = _flat(error)
-    if missing := re.search(r"Could not find '([^']+)/([^']+)'\s+Available options in '[^']+':\s+(.*)", text):
+    if missing := re.search(
+        r"Could not find '([^']+)/([^']+)'\s+Available options in '[^']+':\s+(.*?)\s+Config search", text
+    ):
         group, name, options = missing[1], missing[2], missing[3].split()
-        return f"unknown {group} '{name}'; choose one of {', '.join(o for o in options if o != 'Config')}{_near(name, options)}"
+        return f"unknown {group} '{name}'; choose one of {', '.join(options)}{_near(name, options)}"
     if unknown := re.search(r"Could not override '([^']+)'", text):
         key, known = unknown[1], _known_keys(error)
-        return f"unknown key '{key}'{_near(key, known)}; 'fedemb train --cfg job' lists them all"
+        return f"unknown key '{key}'{_near(key, known)}; '{sys.argv[0]} --cfg job' lists them all"
     return text
 
 

@@ -14,6 +14,7 @@ from fedemb.cli.build import device_of
 from fedemb.evaluation.users import embed_users
 from fedemb.models.exported import load_model
 
+CONFIG_PATH = "pkg://fedemb.conf"
 CONFIG = "evaluate"
 
 
@@ -35,7 +36,9 @@ def _test_users(cfg: DictConfig) -> DictConfig:
         return DictConfig(cfg.test_users)
     config = Path(cfg.run) / "config.yaml"
     if not config.is_file():
-        raise ValueError(f"no run at {cfg.run}: no file {config}; name a run folder, or test_users= beside a model folder")
+        raise ValueError(
+            f"no run at {cfg.run}: no file {config}; name a run folder, or test_users= beside a model folder"
+        )
     stored = OmegaConf.load(config)
     if OmegaConf.select(stored, "test_users") is None:
         raise ValueError(f"the run {cfg.run} has no test users: name some with test_users=")

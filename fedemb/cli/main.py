@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise ValueError(f"unknown verb '{verb}'; choose one of {', '.join(VERBS)}")
         module = importlib.import_module(f"fedemb.cli.{verb}")
         sys.argv = [f"fedemb {verb}", *overrides(verb, words[1:])]
-        hydra.main(version_base="1.3", config_path="pkg://fedemb.conf", config_name=module.CONFIG)(guarded(module.run))()
+        app = hydra.main(version_base="1.3", config_path=module.CONFIG_PATH, config_name=module.CONFIG)
+        app(guarded(module.run))()
     except MISTAKES as error:
         fail(error)

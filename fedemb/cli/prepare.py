@@ -14,6 +14,7 @@ from fedemb.data.manifest import Manifest
 from fedemb.data.preparation import Prepared
 from fedemb.data.record import UserRecord
 
+CONFIG_PATH = "pkg://fedemb.conf"
 CONFIG = "prepare"
 
 

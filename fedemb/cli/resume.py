@@ -26,7 +26,9 @@ def agreed_config(cfg: DictConfig, saved: Path, overrides: list[str]) -> DictCon
         keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
         if keys:
             told = "; ".join(f"{key} was {before.get(key)}, now {now.get(key)}" for key in keys[:4])
-            raise ValueError(f"resume=true: the command disagrees with {saved}: {told}; leave it out or take another run=")
+            raise ValueError(
+                f"resume=true: the command disagrees with {saved}: {told}; leave it out or take another run="
+            )
     OmegaConf.update(stored, "run", cfg.run)
     return stored
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import resource
+import shlex
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -15,11 +17,15 @@ from fedemb.cli.build import Job, is_secret
 from fedemb.cli.progress import epsilon_text
 from fedemb.data.users import Described
 from fedemb.models.exported import save_model
+from fedemb.privacy.extrapolation import Simulation, deploy
 from fedemb.report.page import write_page
 from fedemb.report.record import claim, versions, write_record
 from fedemb.server.hooks import Clock, MetricsLog
 from fedemb.server.plan import RunState
 from fedemb.server.run_folder import RunFolder
+
+_HYPOTHETICAL_USERS = (10**5, 10**6, 10**7)
+_HYPOTHETICAL_NOISE = 5.0  # noise multiplier beyond which more users a round lower epsilon no further
 
 
 def conclude(
@@ -41,7 +47,8 @@ def conclude(
         "data": _data(cfg, job),
         "versions": versions(),
         "seed": None if is_secret(cfg) else cfg.seed,
-        "command": " ".join(["fedemb train", *_overrides()]),
+        "extrapolation": _extrapolation(cfg, state.round),
+        "command": _command(cfg),
     }
     save_model(
         folder.model,
@@ -86,6 +93,19 @@ def _privacy(cfg: DictConfig, job: Job, state: RunState) -> dict[str, Any]:
     }
 
 
+def _extrapolation(cfg: DictConfig, rounds: int) -> list[dict[str, Any]]:
+    """Hypothetical deployments with this run's signal-to-noise ratio; none for a run without noise or a budget."""
+    if not rounds or not cfg.noise_multiplier:
+        return []
+    simulation = Simulation(users_per_round=cfg.users_per_round, noise_multiplier=cfg.noise_multiplier, rounds=rounds)
+    found = []
+    for users in _HYPOTHETICAL_USERS:
+        wanted = int(simulation.users_per_round * max(1.0, _HYPOTHETICAL_NOISE / simulation.noise_multiplier))
+        if users >= simulation.users_per_round:
+            found.append(asdict(deploy(simulation, users=users, users_per_round=min(wanted, users))))
+    return found
+
+
 def _metrics(log: MetricsLog, round: int) -> dict[str, float | None]:
     """The last row, if it belongs to the last round."""
     columns = ("round", "seconds", "epsilon", "epsilon_attack")
@@ -116,13 +136,17 @@ def _data(cfg: DictConfig, job: Job) -> dict[str, Any]:
     return {"name": users.name, "users": users.num_users, **(private if is_secret(cfg) else exact)}
 
 
-def _overrides() -> list[str]:
-    return list(HydraConfig.get().overrides.task)
+def _command(cfg: DictConfig) -> str:
+    """What to type for the same run; a released run has no seed to repeat."""
+    said = [word for word in HydraConfig.get().overrides.task if not (is_secret(cfg) and word.startswith("seed="))]
+    return " ".join(["fedemb train", *map(shlex.quote, said)])
 
 
 def _table(report: dict[str, Any]) -> Table:
     """Metrics, privacy and speed for the console."""
-    table = Table(title=f"{report['recipe']}: {report['privacy']['rounds']} rounds", show_header=False, title_justify="left")
+    table = Table(
+        title=f"{report['recipe']}: {report['privacy']['rounds']} rounds", show_header=False, title_justify="left"
+    )
     for name, value in report["metrics"].items():
         table.add_row(name, "–" if value is None else f"{value:.4f}")
     privacy, timing = report["privacy"], report["timing"]

@@ -22,6 +22,7 @@ from fedemb.cli.progress import Progress
 from fedemb.cli.resume import agreed_config
 from fedemb.cli.summary import conclude
 from fedemb.core.params import split, to
+from fedemb.core.types import Params
 from fedemb.privacy.accounting import affordable_rounds
 from fedemb.privacy.ledger import Ledger
 from fedemb.server import checkpoint
@@ -30,6 +31,7 @@ from fedemb.server.plan import RunState
 from fedemb.server.run_folder import RunFolder
 from fedemb.server.train import Hook, train
 
+CONFIG_PATH = "pkg://fedemb.conf"
 CONFIG = "train"
 _INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
@@ -43,16 +45,17 @@ def run(cfg: DictConfig) -> None:
     else:
         folder.refuse_if_used()
     job = build(cfg)
+    start = to(job.start.params(job.task, job.seed), job.device)
+    last_round(cfg, job, _with_start(Ledger(), job), first_round=0)  # refuses a budget that pays for nothing
     with folder.locked():
         if not resumed:
-            last_round(cfg, job, _with_start(Ledger(), job), first_round=0)  # refuses what no budget pays for
-            folder.create(_saved(cfg))
-        _train(cfg, job, folder)
+            folder.create(_saved(cfg))  # all that can be wrong with the command has been found by now
+        _train(cfg, job, folder, start)
 
 
-def _train(cfg: DictConfig, job: Job, folder: RunFolder) -> None:
+def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
     """From the last checkpoint, or from the start, to the report."""
-    state, seconds = _state(job, folder)
+    state, seconds = _state(job, folder, start)
     last = last_round(cfg, job, state.ledger, first_round=state.round)
     clock = Clock(**seconds)
     log = MetricsLog.reopen(folder.metrics, state.round)
@@ -72,6 +75,8 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder) -> None:
         log=folder.log,
         console=console,
     )
+    if state.round == 0:
+        measuring.measure_now(state)  # also finds out early if the test data cannot be read
     hooks: list[Hook] = [clock.lap, *([WriteDiagnostics(folder=folder.diagnostics)] if simulated else [])]
     with progress, _asked_to_stop() as asked:
         state = train(
@@ -88,23 +93,34 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder) -> None:
     conclude(cfg, job, folder, state, clock, log, console)
 
 
-def _state(job: Job, folder: RunFolder) -> tuple[RunState, dict[str, Any]]:
+def _state(job: Job, folder: RunFolder, start: Params) -> tuple[RunState, dict[str, Any]]:
     """(the state to go on from, the clock's seconds); a run that never saved starts again and keeps its ledger."""
     ledger = Ledger.resume(folder.ledger) if folder.ledger.exists() else Ledger.create(folder.ledger)
     ledger = _with_start(ledger, job)
+    _refuse_other_rounds(ledger, job, folder)
     saved = checkpoint.load(folder.checkpoints, ledger, job.device)
     if saved is not None:
+        if saved[0].round > ledger.entries:
+            raise ValueError(f"{folder.ledger} holds fewer charges than the checkpoint has rounds: restore it")
         return saved
-    params = to(job.start.params(job.task, job.seed), job.device)
-    trained, _ = split(params, job.task.is_shared)
+    trained, _ = split(start, job.task.is_shared)
     noise = job.plan.mechanism.init(trained)
-    return RunState(round=0, server=job.plan.server.init(params, trained), noise=noise, ledger=ledger), {}
+    return RunState(round=0, server=job.plan.server.init(start, trained), noise=noise, ledger=ledger), {}
 
 
 def _with_start(ledger: Ledger, job: Job) -> Ledger:
     """A new ledger's first entry is what the start has already cost; one entry, so that no crash can split it."""
     cost = job.start.cost()
     return ledger if ledger.entries or cost is None else ledger.charge(cost)
+
+
+def _refuse_other_rounds(ledger: Ledger, job: Job, folder: RunFolder) -> None:
+    """Raise ValueError if the ledger holds rounds that this configuration, with this data, does not run."""
+    own = _with_start(Ledger(), job).charge(job.plan.round_event)
+    if ledger.counts.keys() - own.counts.keys():
+        raise ValueError(
+            f"{folder.ledger} holds rounds of other settings than this run's; has the data set changed? take another run="
+        )
 
 
 def last_round(cfg: DictConfig, job: Job, ledger: Ledger, first_round: int) -> int:
@@ -135,8 +151,8 @@ def run_path(cfg: DictConfig) -> Path:
         return Path(cfg.run)
     hydra = HydraConfig.get()
     if hydra.mode is RunMode.MULTIRUN:
-        return Path(hydra.runtime.output_dir)
-    return Path("runs") / cfg.name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        return Path(str(hydra.runtime.output_dir))
+    return Path("runs") / str(cfg.name) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 
 def _saved(cfg: DictConfig) -> str:

@@ -5,20 +5,29 @@ from __future__ import annotations
 import math
 
 
+def finite(name: str, value: float) -> None:
+    """Require a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {name}={value}")
+
+
 def positive(name: str, value: float) -> None:
     """Require a finite value > 0."""
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be a finite number above 0, got {name}={value}")
+    finite(name, value)
+    if value <= 0:
+        raise ValueError(f"{name} must be above 0, got {name}={value}")
 
 
 def non_negative(name: str, value: float) -> None:
     """Require a finite value >= 0."""
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be a finite number, 0 or above, got {name}={value}")
+    finite(name, value)
+    if value < 0:
+        raise ValueError(f"{name} must be 0 or above, got {name}={value}")
 
 
 def fraction(name: str, value: float) -> None:
     """Require 0 <= value < 1."""
+    finite(name, value)
     if not 0 <= value < 1:
         raise ValueError(f"{name} must lie in [0, 1), got {name}={value}")
 

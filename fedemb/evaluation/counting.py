@@ -10,9 +10,9 @@ from torch import Tensor
 
 from fedemb.evaluation.pairs import PairBlocks
 
-_ZERO_BIN = 2**21
+_ZERO_BIN = 2**20
 GRID_BINS = 2 * _ZERO_BIN + 1
-"""Cells of width 2^-21 that cover [-1, 1]; the last one holds 1 alone."""
+"""Cells of width 2^-20 that cover [-1, 1]; the last one holds 1 alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def count_values(pairs: PairBlocks) -> PairCounts:
 
 
 def grid_bin(similarity: Tensor) -> Tensor:
-    """The cell of width 2^-21: similarity [p] in [-1, 1] -> int32 [p] in 0 .. GRID_BINS-1, without rounding."""
+    """The cell of width 2^-20: similarity [p] in [-1, 1] -> int32 [p] in 0 .. GRID_BINS-1, without rounding."""
     return (similarity * _ZERO_BIN).floor_().add_(_ZERO_BIN).int()
 
 

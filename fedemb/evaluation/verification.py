@@ -28,7 +28,7 @@ class Verification:
     recalls: one for each FAR; None without a positive or without a negative pair.
     auc: probability that a same-identity pair is more similar than a different-identity pair, ties counting half.
     auc_error: proven bound on the error of `auc`; 0 for images that fit in one block. On the grid, similarities in
-        one cell of 2^-21 count as ties, so the bound is half the chance that random pairs of different kind share a
+        one cell of 2^-20 count as ties, so the bound is half the chance that random pairs of different kind share a
         cell. Where that exceeds 1e-6 another pass puts a finer grid on the crowded range. It stays above 1e-6 only
         where equal similarities abound (half is then right) or crowd at several places.
     """

@@ -57,9 +57,10 @@ class Sequential(Executor):
         total, device = zero_sum(work, shared), next(iter(shared.values())).device
         norms, finals = [], []
         for client in cohort.clients:
-            batches = to(load(client), device)
-            state = work.begin(shared, client)
-            for step in range(len(batches["mask"])):
+            batches = load(client)
+            trained = batches["mask"].any(dim=1).nonzero().flatten().tolist()  # a step needs a real example
+            batches, state = to(batches, device), work.begin(shared, client)
+            for step in trained:
                 state = work.step(shared, state, {name: value[step] for name, value in batches.items()})
             clipped, norm = clip(work.finish(shared, state), clip_norm)
             total = add(total, clipped)

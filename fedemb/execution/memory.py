@@ -12,11 +12,11 @@ from fedemb.client.work import ClientWork
 from fedemb.core.types import Batch, Params, VirtualClient
 
 
-class _CountBytes(TorchDispatchMode):
+class _CountBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sums the bytes of every tensor that is made inside; an upper bound of the peak, as nothing is seen freed."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
     def __torch_dispatch__(
@@ -46,5 +46,3 @@ def step_bytes(work: ClientWork, shared: Params, client: VirtualClient, batches:
             work.step(shared, state, {name: value[0] for name, value in batches.items()})
     data = sum(value.numel() * value.element_size() for value in batches.values())
     return max(1, counter.total + params + data)
-
-

@@ -1,8 +1,8 @@
 """A trained backbone as a folder: backbone.safetensors and config.json. No pickle.
 
-    from fedemb.models.exported import load_model
-    model = load_model("runs/omniglot/model")
-    embeddings = model(images)  # uint8 [n, Ch, H, W] -> unit vectors [n, D]
+from fedemb.models.exported import load_model
+model = load_model("runs/omniglot/model")
+embeddings = model(images)  # uint8 [n, Ch, H, W] -> unit vectors [n, D]
 """
 
 from __future__ import annotations

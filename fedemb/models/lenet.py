@@ -10,7 +10,7 @@ from fedemb.core import check
 class LeNet(nn.Module):
     """Two 5x5 convolutions and a linear layer: [B, channels, size, size] -> [B, embedding_width].
 
-    453,760 parameters at the defaults (28 x 28 grey images, width 128).
+    453,632 parameters at the defaults (28 x 28 grey images, width 128).
     Source: Xu et al. 2023, arXiv:2211.10844, EMNIST experiments ("same" padding, 32 and 64 filters).
     """
 

@@ -28,12 +28,15 @@ def attack_epsilon(rounds: Sequence[tuple[Round, int]], delta: float, step: floa
     reach = loss_reach(rounds, delta)
     while True:
         try:
-            return max(0.0, *(_proven(first, second, delta, step) for first, second in _orders(rounds, step, reach)))
+            return max(
+                0.0,
+                *(proven_epsilon(first, second, delta, step) for first, second in attack_orders(rounds, step, reach)),
+            )
         except WindowTooLarge:
             step *= 4
 
 
-def _orders(rounds: Sequence[tuple[Round, int]], step: float, reach: float) -> Iterator[tuple[Terms, Terms]]:
+def attack_orders(rounds: Sequence[tuple[Round, int]], step: float, reach: float) -> Iterator[tuple[Terms, Terms]]:
     """The rounded losses under (first, second) neighbour, and with the two swapped; beyond `reach` they are cut."""
     size = max(int(np.ceil(reach / step)), 1)
     edges = (np.arange(-size, size, dtype=np.float64) + 0.5) * step
@@ -45,7 +48,7 @@ def _orders(rounds: Sequence[tuple[Round, int]], step: float, reach: float) -> I
         yield list(zip(one, counts, strict=True)), list(zip(other, counts, strict=True))
 
 
-def _proven(rejected: Terms, accepted: Terms, delta: float, step: float) -> float:
+def proven_epsilon(rejected: Terms, accepted: Terms, delta: float, step: float) -> float:
     """max over thresholds of log((P[reject] - delta) / Q[reject]), each probability on its safe side."""
     tilt = tail_tilt(rejected, np.log(delta))
     tilt = tail_tilt(rejected, min(np.log(delta) + np.log1p(tilt / step), 0.0))  # P[reject] at the best threshold

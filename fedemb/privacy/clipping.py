@@ -8,7 +8,7 @@ from torch import Tensor
 from fedemb.core.params import norm
 from fedemb.core.types import Params
 
-_ROUNDING = 2.0**-22  # covers the float32 products below and the float64 sum over clients
+_ROUNDING = 2.0**-22  # covers the rounding of the norm, of the products and of the sum over clients
 
 
 def clip(update: Params, clip_norm: float) -> tuple[Params, Tensor]:
@@ -16,15 +16,12 @@ def clip(update: Params, clip_norm: float) -> tuple[Params, Tensor]:
 
     Args: update: name -> tensor of any shape and float type (the norm is taken in float64).
           clip_norm: C > 0, in the units of the parameters.
-    Returns: (clipped, norm): same names, shapes and types; norm [] before clipping.
+    Returns: (clipped, norm): same names and shapes, in float64; norm [] before clipping.
     Guarantee: ||clipped|| <= C for every input; a non-finite input gives zeros.
     Source: McMahan et al. 2018, Alg. 1, arXiv:1710.06963; zeros for non-finite updates as Xu et al. 2023.
     """
     length = norm(update)
     finite = length.isfinite()
     factor = torch.clamp(clip_norm * (1.0 - _ROUNDING) / length, max=1.0)
-    clipped = {
-        name: torch.where(finite, value * factor.to(value.dtype), torch.zeros_like(value))
-        for name, value in update.items()
-    }
+    clipped = {name: torch.where(finite, value.double() * factor, 0.0) for name, value in update.items()}
     return clipped, length

@@ -38,7 +38,10 @@ class Mechanism(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Gaussian(Mechanism):
-    """Independent N(0, std^2) on every entry (Dwork et al. 2006). std: in the units of the parameters; 0 is no noise."""
+    """Independent N(0, std^2) on every entry (Dwork et al. 2006).
+
+    std: in the units of the parameters; 0 is no noise.
+    """
 
     std: float
 

@@ -25,7 +25,7 @@ _CUT_SHARE = 1e-6  # of delta: the losses beyond the grid, charged as certain fa
 _ROUND_OFF_SHARE = 1e-6  # of delta: relative rounding of masses and exponents, T * 1e-13 for T rounds
 _START_POINTS = 128  # grid points over one round's losses before the first refinement
 _REFINE = 4
-_TOLERANCE = 3e-4  # relative; the error that is left is about a tenth of the last refinement's gain
+_TOLERANCE = 1e-3  # relative gain of the last refinement; what is left is between a third and a fifteenth of it
 _MAX_POINTS = 1 << 21
 _MAX_EXPONENT = 600.0
 

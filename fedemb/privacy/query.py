@@ -46,7 +46,7 @@ class ClippedSum(Query):
         """2C: substituting one user swaps the update of one virtual client for any other of norm <= C.
 
         The bound holds however many users a virtual client joins, as a user is in at most one.
-        Raises: ValueError for another relation: with several users in a client, adding a user re-forms no slot.
+        Raises: ValueError for another relation.
         """
         if relation is not NeighboringRelation.REPLACE_ONE:
             raise ValueError(f"the clipped sum is analysed under substitute-one only, got {relation}")

@@ -6,6 +6,7 @@ checkpoint, never half of one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -42,13 +43,22 @@ def write_atomically(path: Path, text: str) -> None:
     sync(path.parent)
 
 
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _tensors(state: RunState) -> Params:
     """Every tensor of the state under a path-like name."""
     server = state.server
     parts = {"params": server.params, "average": server.average}
     parts |= {f"slots/{slot}": value for slot, value in server.slots.items()}
     parts |= {f"noise/{slot}": value for slot, value in state.noise.items()}
-    return {f"{part}/{name}": value.cpu().contiguous() for part, group in parts.items() for name, value in group.items()}
+    return {
+        f"{part}/{name}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for part, group in parts.items()
+        for name, value in group.items()
+    }
 
 
 def save(folder: Path, state: RunState, progress: dict[str, Any]) -> None:
@@ -64,6 +74,7 @@ def save(folder: Path, state: RunState, progress: dict[str, Any]) -> None:
         "round": state.round,
         "updates": state.server.updates,
         "tensors": name,
+        "sha256": _digest(folder / name),
         "progress": progress,
     }
     write_atomically(folder / "latest.json", json.dumps(record) + "\n")
@@ -92,6 +103,8 @@ def load(folder: Path, ledger: Ledger, device: torch.device | str = "cpu") -> tu
         return None
     try:
         record = json.loads(commit.read_text())
+        if _digest(folder / record["tensors"]) != record["sha256"]:
+            raise ValueError(f"the checksum of {record['tensors']} does not match")
         tensors = load_file(folder / record["tensors"], device=str(device))
         server = ServerState(
             params=_group(tensors, "params/"),
@@ -100,6 +113,7 @@ def load(folder: Path, ledger: Ledger, device: torch.device | str = "cpu") -> tu
             updates=int(record["updates"]),
         )
         state = RunState(round=int(record["round"]), server=server, noise=_slots(tensors, "noise/"), ledger=ledger)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        progress = dict(record["progress"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ValueError(f"checkpoint {commit} is damaged: {error}; start again in a new run folder") from error
-    return state, dict(record["progress"])
+    return state, progress

@@ -70,7 +70,8 @@ class MetricsLog:
             return cls(path=path)
         frame = pd.read_csv(path)
         kept = frame[frame["round"] <= up_to_round].astype(object)
-        return cls(path=path, rows=kept.where(kept.notna(), None).to_dict("records"))
+        rows = kept.where(kept.notna(), None).to_dict("records")
+        return cls(path=path, rows=[{str(name): value for name, value in row.items()} for row in rows])
 
     def append(self, row: dict[str, float | None]) -> None:
         """Add a row and write the file."""
@@ -80,7 +81,7 @@ class MetricsLog:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Every `every` rounds and in the last one: metrics of the model, and of its moving average as "ema/...", with ε."""
+    """Every `every` rounds and in the last one: metrics of the model, and of its average as "ema/...", with ε."""
 
     every: int
     last_round: int
@@ -91,14 +92,17 @@ class Evaluate:
 
     def __call__(self, state: RunState, diagnostics: Diagnostics) -> None:
         """Measure if it is time to."""
-        if state.round % self.every and state.round != self.last_round:
-            return
+        if state.round % self.every == 0 or state.round == self.last_round:
+            self.measure_now(state)
+
+    def measure_now(self, state: RunState) -> None:
+        """Measure the state as it is."""
         metrics = self.measure(state.server.params)
         if state.server.average:
             averaged = self.measure(state.server.averaged())
             metrics |= {f"ema/{name}": value for name, value in averaged.items()}
         spent = self.spend(state.ledger)
-        row = {"round": state.round, "seconds": self.clock.seconds()}
+        row: dict[str, float | None] = {"round": state.round, "seconds": self.clock.seconds()}
         self.log.append({**row, "epsilon": spent.epsilon, "epsilon_attack": spent.epsilon_attack, **metrics})
 
 
@@ -130,8 +134,6 @@ class WriteDiagnostics:
         """One line a round; non-finite values become null."""
         self.folder.mkdir(exist_ok=True)
         columns = {"norms": diagnostics.norms, "losses": diagnostics.losses, "examples": diagnostics.examples}
-        record = {
-            name: [float(v) if bool(v.isfinite()) else None for v in values] for name, values in columns.items()
-        }
+        record = {name: [float(v) if bool(v.isfinite()) else None for v in values] for name, values in columns.items()}
         with (self.folder / "rounds.jsonl").open("a") as handle:
             handle.write(json.dumps({"round": state.round, **record}) + "\n")

@@ -46,10 +46,11 @@ class Server(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class FedOpt(Server):
-    """theta <- theta + learning_rate * factor(t) * direction(release / m) (Reddi et al. 2021, Alg. 2, arXiv:2003.00295).
+    """theta <- theta + learning_rate * factor(t) * direction(release / m).
 
     planned_clients: m, the public denominator: never the realised number of clients.
-    ema_decay: of the moving average, 0 for none; early rounds decay faster, (1 + t) / (10 + t), as in the usual warm-up.
+    ema_decay: of the moving average, 0 for none; early rounds decay faster, by (1 + t) / (10 + t).
+    Source: Reddi et al. 2021, Alg. 2, arXiv:2003.00295.
     """
 
     optimizer: Optimizer

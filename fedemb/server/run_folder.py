@@ -81,8 +81,12 @@ class RunFolder:
 
         Raises: ValueError if another process holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / _LOCK).open("w") as handle:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = (self.path / _LOCK).open("w")
+        except OSError as error:
+            raise ValueError(f"cannot write the run folder {self.path}: {error.strerror}; take another run=") from error
+        with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -46,7 +46,9 @@ class EmbeddingTask(Task):
         names = [name for name, _ in self.backbone.named_parameters()]
         for pattern in self.frozen:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise ValueError(f"frozen pattern '{pattern}' matches no parameter; the backbone has {', '.join(names)}")
+                raise ValueError(
+                    f"frozen pattern '{pattern}' matches no parameter; the backbone has {', '.join(names)}"
+                )
         if not any(self.is_shared(name) for name in names):
             raise ValueError(f"frozen={list(self.frozen)} freezes every parameter: nothing is left to train")
 

@@ -14,6 +14,7 @@ from fedemb.privacy.ledger import Ledger
 from fedemb.privacy.mechanism import Event, NoNoise
 from fedemb.tasks.task import Task
 
+
 class Start(ABC):
     """The parameters before round 0."""
 
@@ -68,7 +69,9 @@ def _of_ledger(path: Path) -> Event:
     """All that another run has charged."""
     ledger = path / "ledger.jsonl"
     if not ledger.is_file():
-        raise ValueError(f"provenance=dp needs the run folder that trained the model, with its ledger: no file {ledger}")
+        raise ValueError(
+            f"provenance=dp needs the run folder that trained the model, with its ledger: no file {ledger}"
+        )
     return composed(Ledger.read(ledger).events)
 
 

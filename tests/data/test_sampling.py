@@ -220,8 +220,8 @@ def test_memory_does_not_grow_with_the_number_of_users(num_users, users_per_roun
         (FixedSizeSampler, {"users_per_client": -1}, "users_per_client must be"),
         (FixedSizeSampler, {"num_users": 0}, "num_users must be"),
         (PoissonSampler, {"users_per_round": 100.5}, "at most the number of users"),
-        (PoissonSampler, {"users_per_round": 0}, "users_per_round must be a finite number above 0"),
-        (PoissonSampler, {"users_per_round": float("nan")}, "users_per_round must be a finite number above 0"),
+        (PoissonSampler, {"users_per_round": 0}, "users_per_round must be .*above 0"),
+        (PoissonSampler, {"users_per_round": float("nan")}, "users_per_round must be a finite number"),
         (
             PoissonSampler,
             {"users_per_client": 2},

@@ -9,11 +9,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from fedemb.data_prep import omniglot
 from PIL import Image
 
 from fedemb.data.manifest import read_manifest
 from fedemb.data.store import StoreUsers
+from fedemb.data_prep import omniglot
 
 ALPHABETS = {"images_background": ["Greek/character01", "Greek/character02", "Latin/character01"]}
 ALPHABETS["images_evaluation"] = ["ULOG/character07", "Angelic/character01"]

@@ -1,0 +1,77 @@
+"""Numbers as a reader wants them. None becomes a dash."""
+
+from __future__ import annotations
+
+import math
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Any
+
+DASH = "–"
+
+
+def upper(value: float) -> str:
+    """Three significant digits, rounded up: a bound stays a bound. 11.3977 -> "11.4"."""
+    return _directed(value, ROUND_CEILING)
+
+
+def lower(value: float) -> str:
+    """Three significant digits, rounded down. 11.3663 -> "11.3"."""
+    return _directed(value, ROUND_FLOOR)
+
+
+def small(value: float | None) -> str:
+    """A number such as δ: "2.9e-3" below 0.01, else three digits."""
+    if value is None:
+        return DASH
+    if value == 0 or abs(value) >= 0.01:
+        return f"{value:.3g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def metric(value: float | None) -> str:
+    """A fraction with four digits."""
+    return DASH if value is None else f"{value:.4f}"
+
+
+def plain(value: Any) -> str:
+    """Any scalar: whole numbers in groups of three, other numbers with four digits."""
+    if value is None or value == "":
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return str(value)
+
+
+def duration(seconds: float | None) -> str:
+    """ "45 ms", "3.3 s", "12 min 5 s", "2 h 5 min"."""
+    if seconds is None:
+        return DASH
+    if seconds < 1:
+        return f"{seconds * 1e3:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    return f"{hours} h {minutes_left} min" if hours else f"{minutes} min {rest} s"
+
+
+def memory(size_bytes: float | None) -> str:
+    """ "665 MiB", "1.4 GiB"."""
+    if size_bytes is None:
+        return DASH
+    return f"{size_bytes / 2**30:.1f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.0f} MiB"
+
+
+def _directed(value: float, rounding: str) -> str:
+    if not math.isfinite(value):
+        return "∞"
+    if value == 0:
+        return "0"
+    exact = Decimal(value)
+    rounded = exact.quantize(Decimal(1).scaleb(exact.adjusted() - 2), rounding=rounding)
+    return f"{rounded.normalize():f}" if abs(rounded) >= Decimal("1e-4") else f"{rounded.normalize():.3g}"

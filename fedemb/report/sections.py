@@ -1,0 +1,219 @@
+"""The parts of the page, each from a run to HTML; "" where the run has nothing to say on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from fedemb.report import numbers
+from fedemb.report.figures import Line, line_chart
+from fedemb.report.summary import EMA, RunSummary
+from fedemb.report.tables import grid_table, labelled, pairs_table
+
+_PRIVACY_LABELS = {
+    "unit": "Unit of privacy",
+    "relation": "Neighbouring relation",
+    "sampling": "Sampling of a cohort",
+    "users": "Users in the data set",
+    "users_per_round": "Users in a round",
+    "clients_per_round": "Virtual clients in a round",
+    "users_per_client": "Users in a virtual client",
+    "rounds": "Rounds",
+    "rounds_charged": "Rounds charged to the ledger",
+    "noise_multiplier": "Noise multiplier z",
+    "clip_norm": "Clip norm C",
+    "provenance": "Start of the model",
+    "accountant": "Accountant",
+}
+_DATA_LABELS = {"name": "Name", "users": "Users", "examples": "Images", "checksum": "Checksum"}
+_METRIC_LABELS = {"auc": "AUC", "map@r": "mAP@R"}
+_HEADLINES = 3
+
+
+def metric_label(name: str) -> str:
+    """ "recall@far=0.001" -> "Recall at FAR 0.001"; unknown names stay."""
+    if name.startswith("recall@far="):
+        return f"Recall at FAR {name.removeprefix('recall@far=')}"
+    return _METRIC_LABELS.get(name, name.replace("recall@", "Recall@"))
+
+
+def epsilon_interval(privacy: Mapping[str, Any]) -> str:
+    """ "[11.3, 11.4]", "≤ 11.4" without an attack, "∞" without a guarantee; never narrower than the numbers."""
+    epsilon, attack = privacy.get("epsilon"), privacy.get("epsilon_attack")
+    if epsilon is None:
+        return "∞"
+    return f"≤ {numbers.upper(epsilon)}" if attack is None else f"[{numbers.lower(attack)}, {numbers.upper(epsilon)}]"
+
+
+def heading(run: RunSummary) -> str:
+    """Title, and the numbers that one looks for first."""
+    found, data = run.section("privacy"), run.section("data")
+    kind = {"simulate": "simulation with seeded randomness", "release": "release with secret randomness"}
+    facts = [
+        _rounds(found.get("rounds")),
+        f"{numbers.plain(data['users'])} users of {data.get('name', 'the data set')}" if data.get("users") else "",
+        kind.get(str(run.report.get("mode")), ""),
+    ]
+    cards = [_epsilon_card(run)]
+    for name in run.metric_names()[:_HEADLINES]:
+        shown = EMA + name if EMA + name in run.section("metrics") else name
+        cards.append(_card(numbers.metric(run.section("metrics").get(shown)), _variant_label(shown)))
+    kicker = " · ".join(filter(None, facts))
+    return (
+        f'<header><h1>{escape(run.name)}</h1><p class="kicker">{escape(kicker)}</p></header>'
+        f'<div class="cards">{"".join(cards)}</div>'
+    )
+
+
+def privacy(run: RunSummary) -> str:
+    """The claim in words, and what it rests on."""
+    found = run.section("privacy")
+    none = found.get("epsilon") is None
+    claim = found.get("claim") or ("No privacy guarantee." if none else "")
+    scope = "; ".join(f"{key}: {found[key]}" for key in ("unit", "relation", "sampling") if found.get(key))
+    interval = (
+        f"ε lies in {epsilon_interval(found)} at δ = {numbers.small(found.get('delta'))} ({scope}): the upper end is "
+        "certified, the lower end is what a concrete attack achieves."
+    )
+    detail = "" if none else f'<p class="note">{escape(interval)}</p>'
+    style = "claim none" if none else "claim"
+    return f'<section><h2>Privacy</h2><div class="{style}"><p>{escape(claim)}</p></div>{detail}</section>'
+
+
+def metrics(run: RunSummary) -> str:
+    """The last measurement, of the model and of its moving average."""
+    values = run.section("metrics")
+    names = list(dict.fromkeys(name.removeprefix(EMA) for name in values))
+    if not names:
+        return ""
+    averaged = any(name.startswith(EMA) for name in values)
+    header = ["Metric", "Model", "Moving average"] if averaged else ["Metric", "Model"]
+    keys = ("", EMA) if averaged else ("",)
+    rows = [[metric_label(name), *(numbers.metric(values.get(key + name)) for key in keys)] for name in names]
+    note = "Measured on test identities that training never saw; a dash means that there was nothing to measure."
+    table = grid_table(header, rows, "numbers")
+    return f'<section><h2>Quality of the embeddings</h2>{table}<p class="note">{note}</p></section>'
+
+
+def curves(run: RunSummary) -> str:
+    """Every metric, and ε, against the round."""
+    figures = [_metric_figure(run, name) for name in run.metric_names()]
+    found = [figure for figure in (_epsilon_figure(run), *figures) if figure]
+    if not found:
+        return ""
+    private = bool(run.curve("epsilon"))
+    averaged = any(name.startswith(EMA) for row in run.rows for name in row)
+    keys = [f'<li class="first">{"certified ε, or the model" if private else "the model"}</li>']
+    keys += ['<li class="second">moving average of the model</li>'] if averaged else []
+    keys += ['<li class="band-key">between attack and certified ε</li>'] if run.curve("epsilon_attack") else []
+    legend = f'<ul class="legend">{"".join(keys)}</ul>'
+    return f'<section><h2>Over the rounds</h2>{legend}<div class="charts">{"".join(found)}</div></section>'
+
+
+def details(run: RunSummary) -> str:
+    """Settings behind ε, timing, data and versions."""
+    timing = run.section("timing")
+    clock = [
+        ("Whole run", numbers.duration(timing.get("seconds"))),
+        ("One round", numbers.duration(timing.get("seconds_per_round"))),
+        ("Client updates per second", numbers.plain(timing.get("client_updates_per_second"))),
+        ("Images per second", numbers.plain(timing.get("examples_per_second"))),
+        ("Peak memory", numbers.memory(timing.get("peak_memory_bytes"))),
+    ]
+    hidden = ("epsilon", "epsilon_attack", "delta", "claim")
+    settings = labelled(run.section("privacy"), _PRIVACY_LABELS, skip=hidden)
+    versions = [(name, str(version)) for name, version in run.section("versions").items()]
+    right = [
+        pairs_table("Time and memory", clock if timing else []),
+        pairs_table("Data", labelled(run.section("data"), _DATA_LABELS)),
+        pairs_table("Versions", versions),
+    ]
+    left = pairs_table("What ε follows from", settings)
+    columns = f'{left}<div class="stack">{"".join(right)}</div>'
+    return f'<section><h2>Settings</h2><div class="columns">{columns}</div></section>'
+
+
+def extrapolation(run: RunSummary) -> str:
+    """Deployments that did not happen, set apart from the run's own ε."""
+    rows = [row for row in run.report.get("extrapolation") or [] if isinstance(row, Mapping)]
+    if not rows:
+        return ""
+    header = ["Users", "Hypothetical ε", "δ", "Users in a round", "Noise multiplier", "Rounds"]
+    lines = [
+        [
+            numbers.plain(row.get("users")),
+            "∞" if row.get("epsilon") is None else f"≤ {numbers.upper(row['epsilon'])}",
+            numbers.small(row.get("delta")),
+            *(numbers.plain(row.get(key)) for key in ("users_per_round", "noise_multiplier", "rounds")),
+        ]
+        for row in rows
+    ]
+    words = (
+        "Not this run's ε, and not a promise about anybody's data: what the same ratio of signal to noise would cost "
+        "if the population were larger and as many users a round took part. The quality of the embeddings was measured "
+        "in this run, not in such a deployment."
+    )
+    table = grid_table(header, lines, "wide")
+    return (
+        f'<section class="hypothetical"><h2>Hypothetical deployments</h2><p class="note">{words}</p>{table}</section>'
+    )
+
+
+def reproduction(run: RunSummary) -> str:
+    """The command line, the seed and the configuration."""
+    command, seed = run.report.get("command"), run.report.get("seed")
+    parts = [f'<pre class="command">{escape(str(command))}</pre>'] if command else []
+    if seed is not None:
+        parts.append(f'<p class="note">Seed {escape(str(seed))}. A click on the command selects all of it.</p>')
+    if run.config:
+        parts.append(
+            f"<details><summary>Configuration (config.yaml)</summary><pre>{escape(run.config)}</pre></details>"
+        )
+    return f"<section><h2>Reproduce</h2>{''.join(parts)}</section>" if parts else ""
+
+
+def _rounds(number: int | None) -> str:
+    if number is None:
+        return ""
+    return "1 round" if number == 1 else f"{number:,} rounds"
+
+
+def _epsilon_card(run: RunSummary) -> str:
+    found = run.section("privacy")
+    if found.get("epsilon") is None:
+        return _card("ε = ∞", "no privacy guarantee", "key none")
+    condition = ", if the seed were secret" if run.report.get("mode") == "simulate" else ""
+    under = f"user-level ε at δ = {numbers.small(found.get('delta'))}{condition}"
+    return _card(epsilon_interval(found), under, "key")
+
+
+def _variant_label(name: str) -> str:
+    label = metric_label(name.removeprefix(EMA))
+    return f"{label}, moving average" if name.startswith(EMA) else label
+
+
+def _card(value: str, label: str, style: str = "") -> str:
+    return f'<div class="card {style}"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
+
+
+def _figure(title: str, chart: str) -> str:
+    return f"<figure><h3>{escape(title)}</h3>{chart}</figure>" if chart else ""
+
+
+def _metric_figure(run: RunSummary, name: str) -> str:
+    lines = [
+        Line(label="Model", style="first", points=run.curve(name)),
+        Line(label="Moving average", style="second", points=run.curve(EMA + name)),
+    ]
+    title = metric_label(name)
+    return _figure(title, line_chart(title=title, lines=lines, x_label="round", value_text=numbers.metric))
+
+
+def _epsilon_figure(run: RunSummary) -> str:
+    certified, attack = run.curve("epsilon"), run.curve("epsilon_attack")
+    same_rounds = [x for x, _ in certified] == [x for x, _ in attack]
+    line = Line(label="Certified ε", style="first", points=certified)
+    title = f"ε at δ = {numbers.small(run.section('privacy').get('delta'))}, user level"
+    band = (attack, certified) if same_rounds else None
+    return _figure(title, line_chart(title=title, lines=[line], x_label="round", value_text=numbers.upper, band=band))

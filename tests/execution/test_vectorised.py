@@ -1,0 +1,88 @@
+"""Chunks, padding and stacking of the vectorised executor."""
+
+import pytest
+import torch
+from small import RAGGED, make_cohort, make_load, make_work
+
+from fedemb.core.optim import Adam
+from fedemb.core.params import flatten
+from fedemb.execution.executor import Sequential
+from fedemb.execution.memory import step_bytes
+from fedemb.execution.vectorised import Vectorised, select, stack_states
+
+WORK = make_work()
+LOAD = make_load()
+
+
+def chunked(size, cohort):
+    """An executor whose memory setting holds `size` and a half clients like the first one."""
+    first = cohort.clients[0]
+    needed = step_bytes(WORK, WORK.task.init(0), first, LOAD(first))
+    return Vectorised(memory_gib=(size + 0.5) * needed / 2**30)
+
+
+@pytest.fixture
+def chunk_sizes(monkeypatch):
+    """How many clients each chunk held."""
+    sizes, train = [], Vectorised._train
+
+    def spy(self, work, shared, clients, batches):
+        sizes.append(len(clients))
+        return train(self, work, shared, clients, batches)
+
+    monkeypatch.setattr(Vectorised, "_train", spy)
+    return sizes
+
+
+@pytest.mark.parametrize(("size", "chunks"), [(1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (3, [3, 2]), (4, [4, 1]), (5, [5])])
+def test_every_chunk_size_gives_the_same_sum(size, chunks, chunk_sizes):
+    """A lost last chunk, or clients counted twice where chunks meet."""
+    shared = WORK.task.init(0)
+    wanted, exact = Sequential().clipped_sum(WORK, 0.3, shared, RAGGED, LOAD)
+    total, found = chunked(size, RAGGED).clipped_sum(WORK, 0.3, shared, RAGGED, LOAD)
+    assert chunk_sizes == chunks
+    torch.testing.assert_close(flatten(total), flatten(wanted), rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.norms, exact.norms, rtol=0, atol=1e-5)
+    assert found.examples.tolist() == exact.examples.tolist() == [20, 0, 1, 16, 11]
+
+
+def test_one_client_runs_whatever_the_bound(chunk_sizes):
+    Vectorised(memory_gib=1e-12).clipped_sum(WORK, 1.0, WORK.task.init(0), RAGGED, LOAD)
+    assert chunk_sizes == [1] * 5
+
+
+@pytest.mark.parametrize("cohort", [make_cohort(), make_cohort((3,)), make_cohort((1,)), make_cohort((1,), (6,))])
+def test_no_client_one_client_and_clients_without_examples(cohort):
+    shared = WORK.task.init(0)
+    wanted, exact = Sequential().clipped_sum(WORK, 1.0, shared, cohort, LOAD)
+    total, found = Vectorised().clipped_sum(WORK, 1.0, shared, cohort, LOAD)
+    torch.testing.assert_close(flatten(total), flatten(wanted), rtol=0, atol=1e-6)
+    assert found.examples.tolist() == exact.examples.tolist()
+
+
+def test_select_keeps_every_part_of_an_idle_state():
+    """An Adam counter that runs on during padding would change the next real step."""
+    work = make_work(optimizer=Adam())
+    shared, client = work.task.init(0), RAGGED.clients[0]
+    old = work.begin(shared, client)
+    new = work.step(shared, old, {name: value[0] for name, value in LOAD(client).items()})
+    for active, wanted in ((True, new), (False, old)):
+        kept = select(torch.tensor(active), new, old)
+        assert torch.equal(flatten(kept.params), flatten(wanted.params))
+        assert all(torch.equal(flatten(kept.slots[s]), flatten(wanted.slots[s])) for s in ("mean", "square", "step"))
+        assert [float(value) for value in kept[2:]] == [float(value) for value in wanted[2:]]
+
+
+def test_stack_states_keeps_the_order_of_clients():
+    shared = WORK.task.init(0)
+    states = [WORK.begin(shared, client) for client in RAGGED.clients]
+    stacked = stack_states(states)
+    for slot, state in enumerate(states):
+        assert torch.equal(stacked.params["head.weight"][slot], state.params["head.weight"])
+    assert stacked.step.shape == (5,)
+
+
+@pytest.mark.parametrize("memory_gib", [0.0, -1.0, float("nan")])
+def test_memory_bound_must_be_positive(memory_gib):
+    with pytest.raises(ValueError, match="memory_gib"):
+        Vectorised(memory_gib=memory_gib)

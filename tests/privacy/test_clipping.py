@@ -1,0 +1,105 @@
+"""The clip: the norm is bounded for every input, the direction is kept, and nothing non-finite passes."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.func import vmap
+
+from fedemb.core.params import flatten
+from fedemb.privacy.clipping import clip
+
+
+def length(params):
+    """The exact l2 norm, by Python's own sum of squares without intermediate overflow."""
+    return math.hypot(*flatten(params).double().tolist())
+
+
+EXTREME = [0.0, -0.0, 1e-45, -3e-40, 1e-30, 1e-20, 3.4028e38, -3.4028e38, 1e30, math.nan, math.inf, -math.inf]
+ENTRIES = st.one_of(st.floats(width=32), st.floats(-10, 10, width=32), st.sampled_from(EXTREME))
+
+
+@given(st.lists(ENTRIES, min_size=1, max_size=40), st.floats(1e-6, 1e6), st.integers(0, 39))
+def test_norm_never_exceeds_the_clip_norm(entries, clip_norm, cut):
+    values = torch.tensor(entries, dtype=torch.float32)
+    update = {"a": values[:cut], "b": values[cut:].reshape(-1, 1)}
+    clipped, told = clip(update, clip_norm)
+    assert length(clipped) <= clip_norm
+    assert {name: value.shape for name, value in clipped.items()} == {n: v.shape for n, v in update.items()}
+    if not all(map(math.isfinite, entries)):
+        assert not flatten(clipped).any()
+        assert not told.isfinite()
+    else:
+        assert float(told) == pytest.approx(length(update), rel=1e-12)
+
+
+@given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=20), st.floats(1e-3, 1e3))
+def test_direction_is_kept_and_long_updates_reach_the_clip_norm(entries, clip_norm):
+    update = {"a": torch.tensor(entries, dtype=torch.float64)}
+    clipped, told = clip(update, clip_norm)
+    if float(told) <= clip_norm * (1 - 1e-6):
+        assert torch.equal(clipped["a"], update["a"])  # within the ball: bit for bit
+    else:
+        wanted = update["a"] * (clip_norm / length(update))
+        torch.testing.assert_close(clipped["a"], wanted, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_norm_never_exceeds_the_clip_norm_in_any_float_type(seed, dtype):
+    """A factor rounded to 8 bits would let an update of a thousand entries pass by up to 0.4 % too long."""
+    update = {"a": torch.randn(1000, generator=torch.Generator().manual_seed(seed)).to(dtype)}
+    clipped, _ = clip(update, 0.37)
+    assert 0.37 * (1 - 1e-6) < length(clipped) <= 0.37
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e37, 3e38])
+@pytest.mark.parametrize("clip_norm", [0.1, 0.37, 1.0])
+@pytest.mark.parametrize("seed", range(10))
+def test_factor_below_the_normal_range_of_single_precision(scale, clip_norm, seed):
+    """C / norm near 1e-39 has only a dozen bits in float32: the rounding must not lengthen the update."""
+    draw = torch.rand(50, generator=torch.Generator().manual_seed(seed)) + 0.1
+    clipped, _ = clip({"a": draw / draw.max() * scale}, clip_norm)
+    assert length(clipped) <= clip_norm
+
+
+def test_by_hand():
+    clipped, told = clip({"a": torch.tensor([3.0]), "b": torch.tensor([[4.0]])}, 2.5)
+    assert float(told) == 5.0
+    assert [float(clipped["a"]), float(clipped["b"])] == pytest.approx([1.5, 2.0], rel=1e-6)
+
+
+def test_norm_is_over_all_names_together():
+    """Clipping name by name would let sqrt(names) times C through."""
+    clipped, _ = clip({str(i): torch.full((4,), 10.0) for i in range(9)}, 1.0)
+    assert length(clipped) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_zero_stays_zero_and_no_names_are_fine():
+    clipped, told = clip({"a": torch.zeros(3)}, 1.0)
+    assert clipped["a"].tolist() == [0, 0, 0]
+    assert float(told) == 0
+    assert clip({}, 1.0)[0] == {}
+
+
+def test_square_of_an_entry_may_overflow_single_precision():
+    """1e30 squared is no float32; the update is finite and must not be taken for a broken one."""
+    clipped, told = clip({"a": torch.tensor([1e30, 0.0])}, 1.0)
+    assert float(told) == pytest.approx(1e30, rel=1e-6)
+    assert clipped["a"][0] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_one_broken_client_of_a_chunk_leaves_the_others_alone():
+    chunk = {"a": torch.tensor([[3.0, 4.0], [math.nan, 1.0], [0.3, 0.4], [math.inf, 0.0]])}
+    clipped, told = vmap(clip, in_dims=(0, None))(chunk, 1.0)
+    wanted = torch.tensor([[0.6, 0.8], [0.0, 0.0], [0.3, 0.4], [0.0, 0.0]])
+    torch.testing.assert_close(clipped["a"].float(), wanted, rtol=1e-6, atol=0)
+    assert told.isfinite().tolist() == [True, False, True, False]
+
+
+def test_the_argument_is_left_alone():
+    update = {"a": torch.tensor([30.0, 40.0])}
+    clip(update, 1.0)
+    assert update["a"].tolist() == [30.0, 40.0]

@@ -1,0 +1,90 @@
+"""Every YAML file composes, and what it configures runs two rounds."""
+
+from pathlib import Path
+
+import pytest
+
+import fedemb.conf
+
+CONF = Path(fedemb.conf.__file__).parent
+RECIPES = sorted(path.stem for path in (CONF / "recipe").glob("*.yaml"))
+NOT_FOR_TRAINING = {"dataset", "pricing"}
+# What a group's option needs beside it: options that stand in nobody's way are not listed.
+NEEDS = {
+    ("init", "public"): "start",
+    ("init", "pretrained"): "start",
+    ("users", "omniglot"): "data",
+    ("test_users", "omniglot"): "data",
+    ("sampler", "poisson"): "single users",
+}
+OPTIONS = sorted(
+    (path.parent.name, path.stem)
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name not in NOT_FOR_TRAINING | {"recipe"}
+)
+SMALL = ("users_per_round=4", "users_per_client=2", "rounds=2", "evaluate_every=2", "batching.max_examples=8")
+
+
+@pytest.fixture(scope="session")
+def omniglot(tmp_path_factory):
+    """The real data set, prepared once."""
+    from fedemb.data_prep.omniglot import prepare
+
+    folder = tmp_path_factory.mktemp("data") / "omniglot"
+    prepare(out=folder)
+    return folder.parent
+
+
+@pytest.fixture
+def needs(tiny, fedemb, tmp_path, request, monkeypatch):
+    """What makes an option work: extra overrides, by what it needs."""
+
+    def words(need, group=None, option=None):
+        if need == "data":
+            monkeypatch.setenv("FEDEMB_DATA", str(request.getfixturevalue("omniglot")))
+            return ["recipe=synthetic", *SMALL, f"{group}={option}"]
+        if need == "start":
+            fedemb("train", *tiny, f"run={tmp_path}/start", "rounds=1")
+            return [*tiny, f"{group}={option}", f"path={tmp_path}/start", "provenance=public"]
+        if need == "single users":
+            return [*tiny, f"{group}={option}", "users_per_client=1"]
+        return [*tiny, f"{group}={option}"]
+
+    return words
+
+
+def test_every_group_is_covered():
+    groups = {path.parent.name for path in CONF.glob("*/*.yaml")}
+    assert groups - NOT_FOR_TRAINING - {"recipe"} == {group for group, _ in OPTIONS}
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_trains_two_rounds(fedemb, needs, tmp_path, group, option):
+    words = needs(NEEDS.get((group, option)), group, option)
+    code, _, err = fedemb("train", *words, "rounds=2", f"run={tmp_path}/run")
+    assert code == 0, err
+    assert (tmp_path / "run" / "report.json").exists()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_trains_two_rounds(fedemb, tmp_path, omniglot, monkeypatch, recipe):
+    monkeypatch.setenv("FEDEMB_DATA", str(omniglot))
+    small = [*SMALL, "test_users=synthetic"]
+    code, _, err = fedemb("train", f"recipe={recipe}", *small, f"run={tmp_path}/run")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("verb", ["train", "account", "calibrate", "prepare", "evaluate"])
+def test_every_verb_explains_itself(fedemb, verb):
+    words = ["omniglot", "--help"] if verb == "prepare" else ["--help"]
+    code, out, _ = fedemb(verb, *words)
+    assert code == 0
+    assert f"fedemb {verb}" in out
+
+
+def test_recipes_say_what_they_reproduce_and_how_long_it_takes():
+    for recipe in RECIPES:
+        lines = (CONF / "recipe" / f"{recipe}.yaml").read_text().splitlines()
+        header = [line for line in lines[1:] if line.startswith("#")]
+        assert lines[0] == "# @package _global_"
+        assert header, recipe
