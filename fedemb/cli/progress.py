@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,15 +12,11 @@ from rich.live import Live
 from rich.text import Text
 
 from fedemb.core.types import Diagnostics
+from fedemb.report.numbers import small, upper
 from fedemb.server.hooks import MetricsLog
 from fedemb.server.plan import RunState
 
 _SECONDS_BETWEEN_LINES = 10.0
-
-
-def epsilon_text(value: float | None) -> str:
-    """Three significant digits, ∞ without privacy."""
-    return "∞" if value is None or math.isinf(value) else f"{value:.3g}"
 
 
 @dataclass(kw_only=True)
@@ -82,7 +77,7 @@ class Progress:
         averaged = f"ema/{metric}" if f"ema/{metric}" in row else metric
         if averaged is not None and (value := row[averaged]) is not None:
             parts.append(f"{averaged} {value:.3f}")
-        if "epsilon" in row:
-            parts.append(f"ε ≤ {epsilon_text(row['epsilon'])} at round {row['round']:.0f}, δ {self.delta:.1e}")
+        if (epsilon := row.get("epsilon")) is not None and row["round"]:
+            parts.append(f"ε ≤ {upper(epsilon)} at round {row['round']:.0f}, δ {small(self.delta)}")
         parts += [f"{rate:.2f} rounds/s", f"{left // 60:.0f}:{left % 60:02.0f} left"]
         return " · ".join(parts)

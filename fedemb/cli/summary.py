@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from fedemb.cli.build import Job, is_secret
-from fedemb.cli.progress import epsilon_text
 from fedemb.data.users import Described
 from fedemb.models.exported import save_model
 from fedemb.privacy.extrapolation import Simulation, deploy
+from fedemb.report.numbers import lower, small, upper
 from fedemb.report.page import write_page
 from fedemb.report.record import claim, versions, write_record
 from fedemb.server.hooks import Clock, MetricsLog
@@ -150,8 +150,8 @@ def _table(report: dict[str, Any]) -> Table:
     for name, value in report["metrics"].items():
         table.add_row(name, "–" if value is None else f"{value:.4f}")
     privacy, timing = report["privacy"], report["timing"]
-    interval = f"[{epsilon_text(privacy['epsilon_attack'])}, {epsilon_text(privacy['epsilon'])}]"
-    table.add_row("ε", f"{interval} at δ = {privacy['delta']:.2e}", end_section=True)
+    interval = f"[{lower(privacy['epsilon_attack'])}, {upper(privacy['epsilon'])}]"
+    table.add_row("ε", f"{interval} at δ = {small(privacy['delta'])}", end_section=True)
     table.add_row("", "user-level, substitute-one" + ("" if report["seed"] is None else ", if the seed were secret"))
     table.add_row("time", f"{timing['seconds']:.0f} s, {timing['client_updates_per_second']:.1f} client updates/s")
     return table

@@ -119,7 +119,7 @@ def _refuse_other_rounds(ledger: Ledger, job: Job, folder: RunFolder) -> None:
     own = _with_start(Ledger(), job).charge(job.plan.round_event)
     if ledger.counts.keys() - own.counts.keys():
         raise ValueError(
-            f"{folder.ledger} holds rounds of other settings than this run's; has the data set changed? take another run="
+            f"{folder.ledger} holds rounds of other settings than this run's: has the data changed? take another run="
         )
 
 

@@ -20,17 +20,20 @@ from fedemb.privacy.pld import loss_reach
 Array = NDArray[np.float64]
 
 _MAX_POINTS = 1 << 22
+_COARSE_LOSS = 0.05  # grids up to this step are fine enough to choose the tilts
 _ROUND_OFF = 1e-9  # of epsilon: sums of logarithms over up to _MAX_POINTS masses
 
 
 def attack_epsilon(rounds: Sequence[tuple[Round, int]], delta: float, step: float) -> float:
     """The epsilon >= 0 that the attack proves at `delta`, for rounds with counts; `step` is the grid of the losses."""
     reach = loss_reach(rounds, delta)
+    coarser = max(step, min(8 * step, _COARSE_LOSS))
+    coarse = [best_tilts(*order, delta, coarser) for order in attack_orders(rounds, coarser, reach)]
     while True:
         try:
+            orders = zip(attack_orders(rounds, step, reach), coarse, strict=True)
             return max(
-                0.0,
-                *(proven_epsilon(first, second, delta, step) for first, second in attack_orders(rounds, step, reach)),
+                0.0, *(proven_epsilon(*order, delta, tilts[0] * step, tilts[1] * step) for order, tilts in orders)
             )
         except WindowTooLarge:
             step *= 4
@@ -48,12 +51,17 @@ def attack_orders(rounds: Sequence[tuple[Round, int]], step: float, reach: float
         yield list(zip(one, counts, strict=True)), list(zip(other, counts, strict=True))
 
 
-def proven_epsilon(rejected: Terms, accepted: Terms, delta: float, step: float) -> float:
+def best_tilts(rejected: Terms, accepted: Terms, delta: float, step: float) -> tuple[float, float]:
+    """Tilts per unit of loss that bring both sums to the best threshold; any are sound, so a coarse grid will do."""
+    rough = tail_tilt(rejected, np.log(delta))
+    tilt = tail_tilt(rejected, min(np.log(delta) + np.log1p(rough / step), 0.0))  # P[reject] there is above delta
+    return tilt / step, centring_tilt(accepted, mean(rejected, tilt)) / step
+
+
+def proven_epsilon(rejected: Terms, accepted: Terms, delta: float, rejected_tilt: float, accepted_tilt: float) -> float:
     """max over thresholds of log((P[reject] - delta) / Q[reject]), each probability on its safe side."""
-    tilt = tail_tilt(rejected, np.log(delta))
-    tilt = tail_tilt(rejected, min(np.log(delta) + np.log1p(tilt / step), 0.0))  # P[reject] at the best threshold
-    first = tilted_sum(rejected, tilt, _MAX_POINTS)
-    second = tilted_sum(accepted, centring_tilt(accepted, mean(rejected, tilt)), _MAX_POINTS)
+    first = tilted_sum(rejected, rejected_tilt, _MAX_POINTS)
+    second = tilted_sum(accepted, accepted_tilt, _MAX_POINTS)
     begin = max(first.first, second.first)
     end = min(first.first + len(first.tilted), second.first + len(second.tilted))
     if begin >= end:

@@ -130,7 +130,7 @@ def _window(terms: Terms, tilt: float, log_scale: float) -> tuple[int, int]:
         centre = float(tilted @ lattice.values)
         variance += count * float(tilted @ (lattice.values - centre) ** 2)
     guess = np.sqrt(2 * _LOG_TAIL / (variance + 1e-6))
-    slopes = [guess * 2.0**power for power in range(-6, 3)]
+    slopes = [guess * 2.0**power for power in range(-4, 2)]
     last = min((log_mgf(terms, tilt + slope) - log_scale + _LOG_TAIL) / slope for slope in slopes)
     first = max(-(log_mgf(terms, tilt - slope) - log_scale + _LOG_TAIL) / slope for slope in slopes)
     return int(np.floor(first)), int(np.ceil(last))

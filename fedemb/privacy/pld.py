@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from fedemb.privacy.lattice import Lattice, TiltedSum, WindowTooLarge, tail_tilt, tilted_sum
+from fedemb.privacy.lattice import Lattice, Terms, TiltedSum, WindowTooLarge, tail_tilt, tilted_sum
 from fedemb.privacy.pairs import Round
 
 Array = NDArray[np.float64]
@@ -49,10 +49,13 @@ def certified_epsilon(rounds: Sequence[tuple[Round, int]], delta: float) -> Cert
     if at_zero <= delta:
         return Certified(epsilon=0.0, step=step)
     best = Certified(epsilon=np.inf, step=step)
+    log_delta = np.log(delta * (1 - _CUT_SHARE - _ROUND_OFF_SHARE))
+    rate = None  # tilt per unit of loss; that of the last, coarser grid serves as well and costs less
     while True:
         terms = [(discretise(round_, reach, step), count) for round_, count in rounds]
+        tilt = tail_tilt(terms, log_delta) if rate is None else rate * step
         try:
-            epsilon = _solve(terms, delta * (1 - _CUT_SHARE - _ROUND_OFF_SHARE), step)
+            epsilon = _solve(terms, tilt, log_delta, step)
         except WindowTooLarge:
             if np.isfinite(best.epsilon):
                 return best
@@ -62,6 +65,7 @@ def certified_epsilon(rounds: Sequence[tuple[Round, int]], delta: float) -> Cert
         best = Certified(epsilon=min(epsilon, best.epsilon), step=step)
         if gain <= _TOLERANCE * best.epsilon:
             return best
+        rate = tail_tilt(terms, log_delta) / step
         step /= _REFINE
 
 
@@ -94,13 +98,12 @@ def discretise(round_: Round, reach: float, step: float) -> Lattice:
     return Lattice(log_mass=np.concatenate([(positive - k[1:] * step)[::-1], [middle], positive]), first=-size)
 
 
-def _solve(terms: Sequence[tuple[Lattice, int]], delta: float, step: float) -> float:
-    """The least epsilon >= 0 at which the composed discrete loss has a profile of at most `delta`.
+def _solve(terms: Terms, tilt: float, log_delta: float, step: float) -> float:
+    """The least epsilon >= 0 at which the composed discrete loss has a profile of at most exp(log_delta).
 
     Between grid points the profile of a discrete loss is linear in e^epsilon.
     """
-    total = tilted_sum(terms, tail_tilt(terms, np.log(delta)), _MAX_POINTS)
-    ratio, first = _profile_ratio(total, np.log(delta), step)
+    ratio, first = _profile_ratio(tilted_sum(terms, tilt, _MAX_POINTS), log_delta, step)
     above = np.flatnonzero(ratio > 1)
     if len(above) == 0 or above[-1] + 1 == len(ratio):
         return max((first + len(ratio) * (len(above) > 0)) * step, 0.0)

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fedemb.report.numbers import lower, small, upper
 from fedemb.server.checkpoint import write_atomically
 
 _PACKAGES = ("fedemb", "torch", "numpy", "dp-accounting", "hydra-core")
@@ -18,12 +19,12 @@ _PACKAGES = ("fedemb", "torch", "numpy", "dp-accounting", "hydra-core")
 def claim(*, epsilon: float, epsilon_attack: float, delta: float, sampling: str, secret: bool) -> str:
     """What may be said of the run, in one sentence."""
     if math.isinf(epsilon):
-        return "No privacy guarantee: epsilon is infinite, because no noise or a private start entered the run."
-    condition = "" if secret else " This holds if the seed were secret: the run is a simulation."
+        return "No privacy guarantee: ε is infinite, as the noise is zero or the start has seen private data."
+    condition = "" if secret else " It would hold if the seed were secret: this run is a simulation."
     return (
-        f"User-level differential privacy, substitute-one relation, {sampling}: the training satisfies "
-        f"(epsilon={epsilon:.4g}, delta={delta:.3g}); an attack shows that epsilon is at least {epsilon_attack:.4g}."
-        f" It covers the released models, not the choice of hyper-parameters.{condition}"
+        f"User-level differential privacy, substitute-one, {sampling}: "
+        f"ε in [{lower(epsilon_attack)}, {upper(epsilon)}] at δ = {small(delta)}, certified at the upper end, "
+        f"shown by an attack at the lower. It covers the models, not the choice of hyper-parameters.{condition}"
     )
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import binom, norm
 
-from fedemb.privacy.attack import attack_epsilon, attack_orders, proven_epsilon
+from fedemb.privacy.attack import attack_epsilon, attack_orders, best_tilts, proven_epsilon
 from fedemb.privacy.lattice import Lattice, WindowTooLarge, tail_tilt, tilted_sum
 from fedemb.privacy.pairs import FixedSizeRound, PoissonRound
 from fedemb.privacy.pld import certified_epsilon, discretise, loss_reach
@@ -122,7 +122,9 @@ def test_two_rounds_bracket_the_exact_integral(kind):
     certified = certified_epsilon(rounds, delta)
     orders = attack_orders(rounds, certified.step, loss_reach(rounds, delta))
     for truth, (first_losses, second_losses) in zip(by_order, orders, strict=True):
-        found = proven_epsilon(first_losses, second_losses, delta, certified.step)
+        one_tilt, other_tilt = best_tilts(first_losses, second_losses, delta, certified.step)
+        tilts = one_tilt * certified.step, other_tilt * certified.step
+        found = proven_epsilon(first_losses, second_losses, delta, *tilts)
         assert truth * (1 - 5e-3) <= found <= truth * (1 + 1e-4)
     assert attack_epsilon(rounds, delta, certified.step) == pytest.approx(max(by_order), rel=2e-3)
     assert max(by_order) * (1 - 1e-4) <= certified.epsilon
