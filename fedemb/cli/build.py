@@ -11,6 +11,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from fedemb.cli.pricing import check_small
 from fedemb.client.work import ClientWork
 from fedemb.core import check
 from fedemb.core.rng import NoiseSource, SecretNoise, SeededNoise, generator
@@ -101,17 +102,10 @@ def build(cfg: DictConfig) -> Job:
 
 
 def _delta(cfg: DictConfig, users: int) -> float:
-    """delta=, or N^-1.1.
-
-    Raises: ValueError for 1 / N and above, which allows the release of a random user's data in the clear.
-    """
+    """delta=, or N^-1.1."""
     delta = default_delta(users) if cfg.delta is None else cfg.delta
     check.positive("delta", delta)
-    if delta >= 1 / users and not cfg.allow_large_delta:
-        raise ValueError(
-            f"delta={delta:g} is not below 1 / users = {1 / users:g}, which protects nobody for sure: "
-            "take a smaller delta, or allow_large_delta=true to go on all the same"
-        )
+    check_small(delta, users, allowed=bool(cfg.allow_large_delta))
     return float(delta)
 
 

@@ -17,6 +17,7 @@ from fedemb.privacy.accounting import default_delta, spend
 from fedemb.privacy.crosscheck import pld_epsilon, rdp_epsilon
 from fedemb.privacy.events import fixed_size_round, poisson_round
 from fedemb.privacy.mechanism import Event
+from fedemb.report.numbers import lower, upper
 from fedemb.report.record import finite
 
 PRICING = str(files("fedemb.conf") / "pricing")
@@ -78,7 +79,7 @@ def record(events: Sequence[tuple[Event, int]], delta: float, settings: dict[str
     claim = (
         "no privacy guarantee: epsilon is infinite"
         if math.isinf(spent.epsilon)
-        else f"(ε = {above(spent.epsilon)}, δ = {delta:.3g})-DP for every user if the cohorts and the noise stay secret"
+        else f"(ε = {upper(spent.epsilon, digits=4)}, δ = {delta:.3g})-DP for every user, with cohorts and noise secret"
     )
     price = {"epsilon": spent.epsilon, "epsilon_attack": spent.epsilon_attack, "delta": delta}
     terms = {"unit": "user", "relation": "substitute-one", "accountant": ACCOUNTANT, "claim": claim}
@@ -117,23 +118,6 @@ def check_small(delta: float, users: int, *, allowed: bool) -> None:
         raise ValueError(f"delta={delta:g} is not below 1/users={1 / users:g}: lower it, or set allow_large_delta=true")
 
 
-def above(value: float) -> str:
-    """Four significant digits, never below the value."""
-    return _significant(value, math.ceil)
-
-
-def below(value: float) -> str:
-    """Four significant digits, never above the value."""
-    return _significant(value, math.floor)
-
-
-def _significant(value: float, rounding: Any) -> str:
-    if value == 0 or math.isinf(value):
-        return "∞" if value else "0"
-    unit = 10.0 ** (math.floor(math.log10(value)) - 3)
-    return f"{rounding(value / unit) * unit:.4g}"
-
-
 def _cross_check(events: Sequence[tuple[Event, int]], delta: float) -> dict[str, Any]:
     """The first of dp-accounting's accountants that knows these rounds under substitute-one."""
     for name, accountant in (("RDP", rdp_epsilon), ("PLD", pld_epsilon)):
@@ -152,7 +136,7 @@ def _print_table(answer: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if "solved" in answer:
         console.print(f"{answer['solved']} = {answer['value']:.6g}", style="bold")
-    interval = f"[{below(answer['epsilon_attack'])}, {above(answer['epsilon'])}]"
+    interval = f"[{lower(answer['epsilon_attack'], digits=4)}, {upper(answer['epsilon'], digits=4)}]"
     sampling = answer["sampling"] or "rounds of several kinds"
     terms = f"δ = {answer['delta']:.3g}, substitute-one, user-level, {sampling}; assumes secret cohorts and noise"
     console.print(f"ε ∈ {interval} at {terms}", markup=False)
@@ -162,5 +146,5 @@ def _print_table(answer: dict[str, Any]) -> None:
             table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
     check = answer["cross_check"]
     if check["epsilon"] is not None:
-        table.add_row("cross-check", f"ε ≤ {above(check['epsilon'])} by {check['accountant']}")
+        table.add_row("cross-check", f"ε ≤ {upper(check['epsilon'], digits=4)} by {check['accountant']}")
     console.print(table)

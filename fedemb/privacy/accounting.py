@@ -30,11 +30,11 @@ from dp_accounting import (
     PoissonSampledDpEvent,
     SampledWithoutReplacementDpEvent,
     SelfComposedDpEvent,
-    get_epsilon_gaussian,
 )
 
 from fedemb.core import check
 from fedemb.privacy.attack import attack_epsilon
+from fedemb.privacy.gaussian import gaussian_epsilon
 from fedemb.privacy.pairs import FixedSizeRound, PoissonRound, Round
 from fedemb.privacy.pld import certified_epsilon
 
@@ -74,7 +74,7 @@ def spend(events: Events, delta: float) -> PrivacySpend:
     check_delta(delta)
     rounds, gaussian = _rounds(events)
     if not rounds:
-        exact = float(get_epsilon_gaussian(gaussian, delta))
+        exact = gaussian_epsilon(gaussian, delta)
         return PrivacySpend(epsilon=exact, epsilon_attack=exact, delta=delta)
     certified = certified_epsilon(rounds, delta)
     attack = attack_epsilon(rounds, delta, certified.step) if certified.epsilon > 0 else 0.0
@@ -85,7 +85,7 @@ def epsilon(events: Events, delta: float) -> float:
     """The certified epsilon alone, as in `spend`."""
     check_delta(delta)
     rounds, gaussian = _rounds(events)
-    return certified_epsilon(rounds, delta).epsilon if rounds else float(get_epsilon_gaussian(gaussian, delta))
+    return certified_epsilon(rounds, delta).epsilon if rounds else gaussian_epsilon(gaussian, delta)
 
 
 def affordable_rounds(spent: Events, round_event: DpEvent, *, delta: float, target_epsilon: float, limit: int) -> int:

@@ -4,7 +4,7 @@ M0 users a round and noise multiplier z0 become M = kappa M0 and z = kappa z0: t
 it the utility that the simulation measured, stays (more users a round only lower the sampling variance), while the
 sampling rate at N users falls. Beyond z of about 3 nothing more is gained: epsilon approaches that of one Gaussian
 with mu* = 2 M0 sqrt(T) / (N z0), for every kappa. Such an epsilon is about a deployment that did not happen.
-Source: the scaling of McMahan et al. 2018 (arXiv:1710.06963, section 3) and of Xu et al. 2023 (arXiv:2211.10844).
+Source: the scaling of McMahan et al. 2018 (arXiv:1710.06963) and of Xu et al. 2023 (arXiv:2211.10844).
 """
 
 from __future__ import annotations

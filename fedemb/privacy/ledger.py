@@ -6,11 +6,9 @@ again when it is repeated, so there are at least as many entries as completed ro
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -110,20 +108,6 @@ class Ledger:
     def events(self) -> list[tuple[DpEvent, int]]:
         """Distinct events with their counts, for `fedemb.privacy.accounting`."""
         return [(from_plain(json.loads(key)), count) for key, count in self.counts.items()]
-
-
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold a run folder for this process; the operating system lets go when the process ends, however it ends.
-
-    Raises: ValueError if another process holds it.
-    """
-    with (folder / ".lock").open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another process is using the run folder {folder}") from None
-        yield
 
 
 def _append(path: Path, line: bytes, length_bytes: int) -> None:

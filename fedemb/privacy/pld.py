@@ -109,7 +109,9 @@ def _solve(terms: Terms, tilt: float, log_delta: float, step: float) -> float:
         return max((first + len(ratio) * (len(above) > 0)) * step, 0.0)
     last = int(above[-1])
     share = (ratio[last] - 1) / (ratio[last] - ratio[last + 1])
-    return max((first + last) * step + float(np.log1p(share * np.expm1(step))), 0.0)
+    with np.errstate(divide="ignore"):
+        rise = np.logaddexp(np.log1p(-share), np.log(share) + step)  # log(1 + share (e^step - 1)) for any step
+    return max((first + last) * step + float(rise), 0.0)
 
 
 def _profile_ratio(total: TiltedSum, log_delta: float, step: float) -> tuple[Array, int]:

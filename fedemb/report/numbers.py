@@ -9,14 +9,14 @@ from typing import Any
 DASH = "–"
 
 
-def upper(value: float) -> str:
-    """Three significant digits, rounded up: a bound stays a bound. 11.3977 -> "11.4"."""
-    return _directed(value, ROUND_CEILING)
+def upper(value: float, digits: int = 3) -> str:
+    """So many significant digits, rounded up: a bound stays a bound. 11.3977 -> "11.4"."""
+    return _directed(value, digits, ROUND_CEILING)
 
 
-def lower(value: float) -> str:
-    """Three significant digits, rounded down. 11.3663 -> "11.3"."""
-    return _directed(value, ROUND_FLOOR)
+def lower(value: float, digits: int = 3) -> str:
+    """So many significant digits, rounded down. 11.3663 -> "11.3"."""
+    return _directed(value, digits, ROUND_FLOOR)
 
 
 def small(value: float | None) -> str:
@@ -67,11 +67,11 @@ def memory(size_bytes: float | None) -> str:
     return f"{size_bytes / 2**30:.1f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.0f} MiB"
 
 
-def _directed(value: float, rounding: str) -> str:
+def _directed(value: float, digits: int, rounding: str) -> str:
     if not math.isfinite(value):
         return "∞"
     if value == 0:
         return "0"
     exact = Decimal(value)
-    rounded = exact.quantize(Decimal(1).scaleb(exact.adjusted() - 2), rounding=rounding)
-    return f"{rounded.normalize():f}" if abs(rounded) >= Decimal("1e-4") else f"{rounded.normalize():.3g}"
+    rounded = exact.quantize(Decimal(1).scaleb(exact.adjusted() - digits + 1), rounding=rounding)
+    return f"{rounded.normalize():f}" if abs(rounded) >= Decimal("1e-4") else f"{rounded.normalize():.{digits}g}"

@@ -33,6 +33,11 @@ def glorot(rows: int, columns: int, stream: np.random.Generator) -> Tensor:
     return torch.from_numpy(stream.uniform(-bound, bound, size=(rows, columns)).astype(np.float32))
 
 
+def cosines(embedding: Tensor, weight: Tensor) -> Tensor:
+    """Between every embedding [B, D] and every row [K, D]: [B, K]."""
+    return normalize(embedding, dim=-1) @ normalize(weight, dim=-1).T
+
+
 @dataclass(frozen=True, kw_only=True)
 class SoftmaxHead(Head):
     """Linear without bias."""
@@ -61,4 +66,22 @@ class CosineHead(Head):
 
     def logits(self, params: Params, embedding: Tensor) -> Tensor:
         """[B, D] -> [B, K], each within +-scale."""
-        return params["head.scale"] * normalize(embedding, dim=-1) @ normalize(params["head.weight"], dim=-1).T
+        return params["head.scale"] * cosines(embedding, params["head.weight"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedCosineHead(Head):
+    """Cosines times a scale that is a setting (CosFace without margin, Wang et al. 2018, arXiv:1801.09414)."""
+
+    scale: float
+
+    def __post_init__(self) -> None:
+        check.positive("scale", self.scale)
+
+    def init(self, classes: int, width: int, stream: np.random.Generator) -> Params:
+        """{"head.weight": [K, D]}."""
+        return {"head.weight": glorot(classes, width, stream)}
+
+    def logits(self, params: Params, embedding: Tensor) -> Tensor:
+        """[B, D] -> [B, K], each within +-scale."""
+        return self.scale * cosines(embedding, params["head.weight"])

@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedemb.privacy.events import fixed_size_round, from_plain, noise_multiplier_of, poisson_round, to_plain
-from fedemb.privacy.ledger import Ledger, lock
+from fedemb.privacy.ledger import Ledger
 
 ROUND = fixed_size_round(users=3856, users_per_round=64, noise_multiplier=2.0)
 OTHER = poisson_round(sampling_rate=0.01, noise_multiplier=1.0)
@@ -206,29 +206,25 @@ CHARGE_FOREVER = """
 import sys
 from pathlib import Path
 from fedemb.privacy.events import fixed_size_round
-from fedemb.privacy.ledger import Ledger, lock
+from fedemb.privacy.ledger import Ledger
 path = Path(sys.argv[1])
-with lock(path.parent):
-    ledger = Ledger.create(path)
-    while True:
-        ledger = ledger.charge(fixed_size_round(users=100, users_per_round=10, noise_multiplier=1.0))
-        print(ledger.entries, flush=True)
+ledger = Ledger.create(path)
+while True:
+    ledger = ledger.charge(fixed_size_round(users=100, users_per_round=10, noise_multiplier=1.0))
+    print(ledger.entries, flush=True)
 """
 
 
-def test_kill_forgets_nothing_and_frees_the_folder(tmp_path):
+def test_kill_forgets_nothing(tmp_path):
     path = tmp_path / "ledger.jsonl"
     command = [sys.executable, "-c", CHARGE_FOREVER, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for _ in range(20):
             process.stdout.readline()
-        with pytest.raises(ValueError, match="another process is using the run folder"), lock(tmp_path):
-            pass
         process.send_signal(signal.SIGKILL)
         told = [line for line in process.stdout.read().splitlines() if line]
-    with lock(tmp_path):
-        ledger = Ledger.resume(path)
+    ledger = Ledger.resume(path)
     assert ledger.entries >= max([20, *map(int, told)])
     assert sum(count for _, count in ledger.charge(OTHER).events) == ledger.entries + 1
 

@@ -1,0 +1,296 @@
+"""Break the package on purpose, one line at a time, and show that a test turns red.
+
+    python scripts/mutants.py [word ...]        only the mutants whose name holds one of the words
+
+Works on a copy of the tree in a temporary folder. Exit code 1 if a mutant survives, or proves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("fedemb", "conf", "data_prep", "tests", "pyproject.toml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutant:
+    """A text that occurs once in a file of fedemb/, what it becomes, and the tests that must notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+QUERY, NOISE = "tests/privacy/test_query.py", "tests/statistical/test_noise.py"
+ROUND, EXECUTOR = "tests/server/test_round.py", "tests/execution/test_executor.py"
+CLIENT, TASK = "tests/client/test_finetune.py", "tests/tasks/test_embedding.py"
+CLIPPING, OPTIMIZER = "tests/privacy/test_clipping.py", "tests/server/test_optimizer.py"
+
+MUTANTS = (
+    Mutant(
+        name="no division by m",
+        file="server/optimizer.py",
+        old="(value / self.planned_clients)",
+        new="(value / 1.0)",
+        tests=(OPTIMIZER,),
+    ),
+    Mutant(
+        name="no division by m, seen in the noise of the engine",
+        file="server/optimizer.py",
+        old="(value / self.planned_clients)",
+        new="(value / 1.0)",
+        tests=(NOISE,),
+    ),
+    Mutant(
+        name="realised count as denominator",
+        file="server/round.py",
+        old="plan.server.update(state.server, release)",
+        new='__import__("dataclasses").replace(plan.server, planned_clients=max(1, len(cohort.clients))).update('
+        "state.server, release)",
+        tests=(NOISE,),
+    ),
+    Mutant(
+        name="sensitivity C instead of 2C",
+        file="privacy/query.py",
+        old="return 2.0 * self.clip_norm",
+        new="return self.clip_norm",
+        tests=(QUERY,),
+    ),
+    Mutant(
+        name="no clipping",
+        file="privacy/clipping.py",
+        old="factor = torch.clamp(clip_norm * (1.0 - _ROUNDING) / length, max=1.0)",
+        new="factor = torch.ones_like(length)",
+        tests=(QUERY,),
+    ),
+    Mutant(
+        name="clipping name by name",
+        file="privacy/clipping.py",
+        old="    length = norm(update)\n",
+        new="    length = torch.stack([norm({n: v}) for n, v in update.items()] or [norm({})]).max()\n",
+        tests=(CLIPPING,),
+    ),
+    Mutant(
+        name="clipping forgotten in the vectorised executor",
+        file="execution/vectorised.py",
+        old="clipped, lengths = vmap(clip, in_dims=(0, None))(updates, clip_norm)",
+        new="clipped, lengths = updates, vmap(clip, in_dims=(0, None))(updates, clip_norm)[1]",
+        tests=(QUERY,),
+    ),
+    Mutant(
+        name="non-finite update not zeroed",
+        file="privacy/clipping.py",
+        old="torch.where(finite, value.double() * factor, 0.0)",
+        new="value.double() * factor",
+        tests=(EXECUTOR,),
+    ),
+    Mutant(
+        name="noise times 0.98",
+        file="privacy/mechanism.py",
+        old="self.std * draw",
+        new="0.98 * self.std * draw",
+        tests=(NOISE,),
+    ),
+    Mutant(
+        name="secret noise times 0.98",
+        file="core/rng.py",
+        old="np.sqrt(-2.0 * np.log(uniform[:pairs]))",
+        new="0.98 * np.sqrt(-2.0 * np.log(uniform[:pairs]))",
+        tests=(NOISE,),
+    ),
+    Mutant(
+        name="noise reused across rounds",
+        file="server/round.py",
+        old="plan.noise_rng(state.round)",
+        new="plan.noise_rng(0)",
+        tests=(NOISE,),
+    ),
+    Mutant(
+        name="noise reused across names",
+        file="privacy/mechanism.py",
+        old="draw = noise.normal(value[name].shape)",
+        new="draw = __import__('copy').deepcopy(noise).normal(value[name].shape)",
+        tests=(NOISE,),
+    ),
+    Mutant(
+        name="noise streams keyed by 16 bits",
+        file="core/rng.py",
+        old="digest()[:16]",
+        new="digest()[:2]",
+        tests=("tests/core/test_rng.py",),
+    ),
+    Mutant(
+        name="a user in two virtual clients",
+        file="data/sampling.py",
+        old="users[first : first + users_per_client]",
+        new="users[first : first + users_per_client + 1]",
+        tests=(QUERY,),
+    ),
+    Mutant(
+        name="Poisson sampling of groups",
+        file="data/sampling.py",
+        old="if self.users_per_client > 1:",
+        new="if self.users_per_client > 10**9:",
+        tests=("tests/data/test_sampling.py",),
+    ),
+    Mutant(
+        name="sampling rate m/N instead of M/N",
+        file="data/sampling.py",
+        old="sample_size=self.users_per_round, event=release",
+        new="sample_size=self.planned_clients, event=release",
+        tests=(ROUND,),
+    ),
+    Mutant(
+        name="charge after the round",
+        file="server/round.py",
+        old="    ledger = state.ledger.charge(plan.round_event)  # charged before anything leaves\n"
+        "    value, diagnostics = plan.query.answer(state.server.params, cohort)\n",
+        new="    value, diagnostics = plan.query.answer(state.server.params, cohort)\n"
+        "    ledger = state.ledger.charge(plan.round_event)\n",
+        tests=(ROUND,),
+    ),
+    Mutant(
+        name="mask skipped in the loss",
+        file="tasks/embedding.py",
+        old='(losses * batch["mask"]).sum()',
+        new="losses.sum()",
+        tests=(TASK,),
+    ),
+    Mutant(
+        name="absent classes take part in the loss",
+        file="tasks/embedding.py",
+        old="logits.masked_fill(absent, _NEVER)",
+        new="logits",
+        tests=(TASK,),
+    ),
+    Mutant(
+        name="frozen names released",
+        file="tasks/embedding.py",
+        old=' and not any(fnmatchcase(name, pattern) for pattern in self.frozen)',
+        new="",
+        tests=(CLIENT,),
+    ),
+    Mutant(
+        name="head leaves the client",
+        file="client/finetune.py",
+        old="        return sub(trained, shared)\n",
+        new="        return {**sub(trained, shared), **split(state.params, self.task.is_shared)[1]}\n",
+        tests=(CLIENT,),
+    ),
+    Mutant(
+        name="one head for all clients",
+        file="client/finetune.py",
+        old="self.task.init_local(client.seed)",
+        new="self.task.init_local(0)",
+        tests=(CLIENT,),
+    ),
+    Mutant(
+        name="a padded step moves a client (vectorised)",
+        file="execution/vectorised.py",
+        old='select(batch["mask"].any(), work.step(shared, state, batch), state)',
+        new="work.step(shared, state, batch)",
+        tests=(EXECUTOR,),
+    ),
+    Mutant(
+        name="last chunk of clients lost",
+        file="execution/vectorised.py",
+        old="while position < len(cohort.clients):",
+        new="while position + chunk <= len(cohort.clients):",
+        tests=("tests/execution/test_vectorised.py",),
+    ),
+    Mutant(
+        name="optimizer memory not saved",
+        file="server/checkpoint.py",
+        old='    parts |= {f"slots/{slot}": value for slot, value in server.slots.items()}\n',
+        new="",
+        tests=("tests/server/test_checkpoint.py",),
+    ),
+    Mutant(
+        name="epsilon of the REMOVE pair alone",
+        file="privacy/pld.py",
+        old="    return Lattice(log_mass=np.concatenate([(positive - k[1:] * step)[::-1], [middle], positive]), first=-size)\n",
+        new="    one_order = round_.attack_log_masses(np.arange(-size, size + 1) * step)[0][:-1]\n"
+        "    return Lattice(log_mass=one_order, first=-size)\n",
+        tests=("tests/privacy/test_accounting.py::test_reference_intervals",),
+    ),
+)
+
+
+def copy_tree(folder: Path) -> None:
+    """The tree as it is now; conf and data_prep also where the installed package has them."""
+    skip = shutil.ignore_patterns("__pycache__", "*.zip", ".hypothesis")
+    for name in COPIED:
+        source = ROOT / name
+        _ = shutil.copytree(source, folder / name, ignore=skip) if source.is_dir() else shutil.copy(source, folder / name)
+    for name in ("conf", "data_prep"):
+        shutil.copytree(folder / name, folder / "fedemb" / name)
+
+
+def python(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run Python so that `import fedemb` finds the copy."""
+    env = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+def refuse_the_installed_package(folder: Path) -> None:
+    """A mutant of a copy that nobody imports would survive, or worse: the tests would pass for it."""
+    where = python(folder, "-c", "import fedemb.core.rng as m; print(m.__file__)").stdout.strip()
+    if not Path(where).is_relative_to(folder):
+        sys.exit(f"the tests would import {where}, not the copy in {folder}")
+
+
+def run_tests(folder: Path, tests: tuple[str, ...]) -> tuple[int, str]:
+    """(pytest's exit code, the first test that failed or pytest's last words)."""
+    done = python(folder, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests)
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+(?:\[[^\]]*\])?)", done.stdout, re.MULTILINE)
+    return done.returncode, failed[1] if failed else (done.stdout + done.stderr).strip()[-300:]
+
+
+def try_mutant(folder: Path, mutant: Mutant) -> tuple[bool, str]:
+    """(was it caught by a failing test, by which)."""
+    path = folder / "fedemb" / mutant.file
+    text = path.read_text()
+    if text.count(mutant.old) != 1:
+        return False, f"its text occurs {text.count(mutant.old)} times in fedemb/{mutant.file}: mend this script"
+    path.write_text(text.replace(mutant.old, mutant.new))
+    code, told = run_tests(folder, mutant.tests)
+    path.write_text(text)
+    return code == 1 and "::" in told, told.removeprefix("tests/")
+
+
+def main() -> int:
+    """Print mutant, seconds and the test that caught it."""
+    words = sys.argv[1:]
+    chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant.name for word in words)]
+    with tempfile.TemporaryDirectory(prefix="fedemb-mutants-") as name:
+        folder = Path(name).resolve()
+        copy_tree(folder)
+        refuse_the_installed_package(folder)
+        code, told = run_tests(folder, tuple(sorted({test for mutant in chosen for test in mutant.tests})))
+        if code:
+            print(f"the tests are red without any mutant: {told}")
+            return 1
+        survivors = 0
+        for mutant in chosen:
+            begun = time.perf_counter()
+            caught, told = try_mutant(folder, mutant)
+            survivors += not caught
+            verdict = f"caught by {told}" if caught else f"SURVIVED: {told}"
+            print(f"{mutant.name:<52} {time.perf_counter() - begun:5.1f} s  {verdict}", flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} mutants caught")
+    return int(survivors > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
