@@ -177,7 +177,7 @@ MUTANTS = (
     Mutant(
         name="frozen names released",
         file="tasks/embedding.py",
-        old=' and not any(fnmatchcase(name, pattern) for pattern in self.frozen)',
+        old=" and not any(fnmatchcase(name, pattern) for pattern in self.frozen)",
         new="",
         tests=(CLIENT,),
     ),
@@ -203,6 +203,13 @@ MUTANTS = (
         tests=(EXECUTOR,),
     ),
     Mutant(
+        name="a padded step moves a client (sequential)",
+        file="execution/executor.py",
+        old="for step in trained:",
+        new='for step in range(len(batches["mask"])):',
+        tests=(EXECUTOR,),
+    ),
+    Mutant(
         name="last chunk of clients lost",
         file="execution/vectorised.py",
         old="while position < len(cohort.clients):",
@@ -219,7 +226,8 @@ MUTANTS = (
     Mutant(
         name="epsilon of the REMOVE pair alone",
         file="privacy/pld.py",
-        old="    return Lattice(log_mass=np.concatenate([(positive - k[1:] * step)[::-1], [middle], positive]), first=-size)\n",
+        old="    return Lattice(log_mass=np.concatenate([(positive - k[1:] * step)[::-1], [middle], positive]), "
+        "first=-size)\n",
         new="    one_order = round_.attack_log_masses(np.arange(-size, size + 1) * step)[0][:-1]\n"
         "    return Lattice(log_mass=one_order, first=-size)\n",
         tests=("tests/privacy/test_accounting.py::test_reference_intervals",),
@@ -232,7 +240,11 @@ def copy_tree(folder: Path) -> None:
     skip = shutil.ignore_patterns("__pycache__", "*.zip", ".hypothesis")
     for name in COPIED:
         source = ROOT / name
-        _ = shutil.copytree(source, folder / name, ignore=skip) if source.is_dir() else shutil.copy(source, folder / name)
+        _ = (
+            shutil.copytree(source, folder / name, ignore=skip)
+            if source.is_dir()
+            else shutil.copy(source, folder / name)
+        )
     for name in ("conf", "data_prep"):
         shutil.copytree(folder / name, folder / "fedemb" / name)
 
@@ -253,7 +265,7 @@ def refuse_the_installed_package(folder: Path) -> None:
 def run_tests(folder: Path, tests: tuple[str, ...]) -> tuple[int, str]:
     """(pytest's exit code, the first test that failed or pytest's last words)."""
     done = python(folder, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests)
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+(?:\[[^\]]*\])?)", done.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
     return done.returncode, failed[1] if failed else (done.stdout + done.stderr).strip()[-300:]
 
 

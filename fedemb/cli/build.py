@@ -31,6 +31,9 @@ from fedemb.server.plan import Plan
 from fedemb.tasks.embedding import EmbeddingTask
 from fedemb.tasks.start import Start
 
+SumUpdates = Callable[[float, Params, Cohort], tuple[Params, Diagnostics]]
+"""(C, parameters, cohort) -> (sum of clipped updates, diagnostics)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -54,13 +57,8 @@ class Job:
 
 def build(cfg: DictConfig) -> Job:
     """All objects of a run, each checked at birth."""
-    for name in ("rounds", "evaluate_every", "checkpoint_every"):
-        check.at_least(name, cfg[name], 1)
-    check.at_least("seed", cfg.seed if cfg.seed is not None else 0, 0)
-    if cfg.budget.epsilon is not None:
-        check.positive("budget.epsilon", cfg.budget.epsilon)
-    secret = is_secret(cfg)
-    seed = secrets.randbits(128) if secret else int(cfg.seed)
+    _check_loop(cfg)
+    seed = secrets.randbits(128) if is_secret(cfg) else int(cfg.seed)
     users: UserDataset = instantiate(cfg.users)
     task = EmbeddingTask(
         backbone=instantiate(cfg.model),
@@ -71,7 +69,32 @@ def build(cfg: DictConfig) -> Job:
     )
     work: ClientWork = instantiate(cfg.client)(task=task)
     load = _load(cfg, users)
-    sampler = instantiate(cfg.sampler)(num_users=users.num_users, seed=seed)
+    return Job(
+        plan=_plan(cfg, seed, users.num_users, _sum_updates(instantiate(cfg.executor), work, load)),
+        task=task,
+        work=work,
+        load=load,
+        start=instantiate(cfg.init),
+        users=users,
+        seed=seed,
+        measure=_measure(cfg, task),
+        device=device_of(cfg.device),
+        delta=_delta(cfg, users.num_users),
+    )
+
+
+def _check_loop(cfg: DictConfig) -> None:
+    """The numbers that no constructor checks."""
+    for name in ("rounds", "evaluate_every", "checkpoint_every"):
+        check.at_least(name, cfg[name], 1)
+    check.at_least("seed", cfg.seed if cfg.seed is not None else 0, 0)
+    if cfg.budget.epsilon is not None:
+        check.positive("budget.epsilon", cfg.budget.epsilon)
+
+
+def _plan(cfg: DictConfig, seed: int, num_users: int, sum_updates: SumUpdates) -> Plan:
+    """Sampler, query, mechanism, server and noise."""
+    sampler = instantiate(cfg.sampler)(num_users=num_users, seed=seed)
     server = FedOpt(
         optimizer=instantiate(cfg.server.optimizer),
         learning_rate=cfg.server.learning_rate,
@@ -79,25 +102,12 @@ def build(cfg: DictConfig) -> Job:
         planned_clients=sampler.planned_clients,
         ema_decay=cfg.server.ema_decay,
     )
-    plan = Plan(
+    return Plan(
         sampler=sampler,
-        query=ClippedSum(clip_norm=cfg.clip_norm, sum_updates=_sum_updates(instantiate(cfg.executor), work, load)),
+        query=ClippedSum(clip_norm=cfg.clip_norm, sum_updates=sum_updates),
         mechanism=instantiate(cfg.mechanism),
         server=server,
-        noise_rng=_secret_noise if secret else partial(_seeded_noise, seed),
-    )
-    measure = _measure(cfg, task)
-    return Job(
-        plan=plan,
-        task=task,
-        work=work,
-        load=load,
-        start=instantiate(cfg.init),
-        users=users,
-        seed=seed,
-        measure=measure,
-        device=device_of(cfg.device),
-        delta=_delta(cfg, users.num_users),
+        noise_rng=_secret_noise if is_secret(cfg) else partial(_seeded_noise, seed),
     )
 
 
@@ -145,10 +155,8 @@ def _load(cfg: DictConfig, users: UserDataset) -> Load:
     return Batcher(users=users, transform=Compose(transforms=transforms), **cfg.batching).load
 
 
-def _sum_updates(
-    executor: Executor, work: ClientWork, load: Load
-) -> Callable[[float, Params, Cohort], tuple[Params, Diagnostics]]:
-    """(C, parameters, cohort) -> clipped sum, by this client work on this executor."""
+def _sum_updates(executor: Executor, work: ClientWork, load: Load) -> SumUpdates:
+    """The sum by this client work on this executor."""
 
     def sum_updates(clip_norm: float, shared: Params, cohort: Cohort) -> tuple[Params, Diagnostics]:
         return executor.clipped_sum(work, clip_norm, shared, cohort, load)

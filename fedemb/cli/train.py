@@ -12,6 +12,7 @@ from threading import Event, current_thread, main_thread
 from types import FrameType
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -44,6 +45,8 @@ def run(cfg: DictConfig) -> None:
         cfg = agreed_config(cfg, folder.config, list(HydraConfig.get().overrides.task))
     else:
         folder.refuse_if_used()
+    torch.backends.cudnn.deterministic = True  # resumed runs are bit-equal
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32
     job = build(cfg)
     start = to(job.start.params(job.task, job.seed), job.device)
     last_round(cfg, job, _with_start(Ledger(), job), first_round=0)  # refuses a budget that pays for nothing

@@ -75,13 +75,22 @@ def load_model(path: Path | str) -> EmbeddingModel:
     folder = folder if (folder / _CONFIG).is_file() else folder / "model"
     params = load_params(folder)
     try:
-        spec = json.loads((folder / _CONFIG).read_text())["backbone"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"cannot read {folder / _CONFIG}: {error}; export the model again") from error
-    module, _, name = spec.pop("_target_").rpartition(".")
-    backbone: nn.Module = getattr(importlib.import_module(module), name)(**spec)
+        spec = dict(json.loads((folder / _CONFIG).read_text())["backbone"])
+        kind = _module_class(spec.pop("_target_"))
+        backbone = kind(**spec)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise ValueError(f"cannot build the model of {folder / _CONFIG}: {error}; export the model again") from error
     try:
         backbone.load_state_dict(params)
     except RuntimeError as error:
-        raise ValueError(f"{folder}: weights do not fit {name}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{folder}: weights do not fit {kind.__name__}: {' '.join(str(error).split())}") from error
     return EmbeddingModel(backbone.eval())
+
+
+def _module_class(target: str) -> type[nn.Module]:
+    """The class of that dotted name. Raises TypeError for anything else: a stored model must not call any function."""
+    module, _, name = target.rpartition(".")
+    kind = getattr(importlib.import_module(module), name)
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise TypeError(f"{target} is no torch module")
+    return kind

@@ -69,6 +69,7 @@ def save(folder: Path, state: RunState, progress: dict[str, Any]) -> None:
     save_file(_tensors(state), draft)
     sync(draft)
     draft.replace(folder / name)
+    sync(folder)  # the tensors' name is on disk before the commit that points to it
     record = {
         "format": _FORMAT,
         "round": state.round,

@@ -10,9 +10,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from fedemb.cli import account, calibrate
-from fedemb.cli.pricing import above, below
 from fedemb.privacy.events import fixed_size_round, poisson_round
 from fedemb.privacy.ledger import Ledger
+from fedemb.report.numbers import lower, upper
 
 SETTINGS = {"users": 10_000, "users_per_round": 256, "rounds": 200, "noise_multiplier": 2, "delta": 1e-5}
 
@@ -186,6 +186,6 @@ def test_mistakes_about_ledgers(tmp_path):
 
 @pytest.mark.parametrize("value", [2.6789659, 0.0123451, 975276.6, 3.84, 1e-7])
 def test_printed_bounds_are_rounded_outwards(value):
-    assert float(below(value)) <= value * (1 + 1e-12)
-    assert float(above(value)) >= value * (1 - 1e-12)
-    assert float(above(value)) - float(below(value)) <= 1.1e-3 * value
+    assert float(lower(value, digits=4)) <= value * (1 + 1e-12)
+    assert float(upper(value, digits=4)) >= value * (1 - 1e-12)
+    assert float(upper(value, digits=4)) - float(lower(value, digits=4)) <= 1.1e-3 * value

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from fedemb.core.rng import SecretNoise, SeededNoise, generator
 
-NAMES = st.tuples(st.integers(-(2**70), 2**70), st.text("abc xyz", max_size=4), st.lists(st.integers(0, 99), max_size=3))
+NAMES = st.tuples(
+    st.integers(-(2**70), 2**70), st.text("abc xyz", max_size=4), st.lists(st.integers(0, 99), max_size=3)
+)
 
 
 def first_words(seed, purpose, ids):
@@ -23,7 +25,7 @@ def test_equal_names_give_equal_streams_and_others_differ(one, other):
 
 
 def test_names_that_run_together_stay_apart():
-    """"1" + "2" against "12", an id against a seed, the order of ids."""
+    """ "1" + "2" against "12", an id against a seed, the order of ids."""
     names = [(0, "a", (1, 2)), (0, "a", (12,)), (0, "a", (2, 1)), (0, "a1", (2,)), (1, "a", (0, 2)), (0, "a", ())]
     assert len({tuple(first_words(*name)) for name in names}) == len(names)
 
@@ -93,7 +95,7 @@ def test_secret_noise_knows_no_seed():
     draws = []
     for _ in range(2):
         torch.manual_seed(0)
-        np.random.seed(0)  # noqa: NPY002
+        np.random.seed(0)
         draws.append(SecretNoise().normal((9,)))
     assert not torch.equal(*draws)
 

@@ -17,14 +17,14 @@ def line_task(head, classes):
     return EmbeddingTask(backbone=Line(), head=head, embedding_width=WIDTH, local_classes=classes)
 
 
-def make_batch(labels=(0, 2, 1, 2), classes=3, padding=0, fill=0.0):
+def make_batch(labels=(0, 2, 1, 2), classes=3, padding=0, fill=0.0, padded_classes=1):
     stream = torch.Generator().manual_seed(5)
     n, dtype = len(labels), torch.float64
     image = torch.randn(n, 1, 8, 8, generator=stream, dtype=dtype)
     return {
         "image": torch.cat([image, torch.full((padding, 1, 8, 8), fill, dtype=dtype)]),
         "label": torch.tensor([*labels, *[0] * padding]),
-        "classes": torch.tensor([classes] * n + [1] * padding),
+        "classes": torch.tensor([classes] * n + [padded_classes] * padding),
         "mask": torch.tensor([1.0] * n + [0.0] * padding, dtype=dtype),
     }
 
@@ -52,11 +52,13 @@ def test_loss_of_equal_logits_is_the_log_of_the_present_classes():
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("fill", [0.0, 1e3, -7.0])
-def test_padding_moves_neither_loss_nor_gradient(head, fill):
-    """Whatever pixels stand in the padded rows, and although they divide nothing."""
+@pytest.mark.parametrize("padded_classes", [1, 3])
+def test_padding_moves_neither_loss_nor_gradient(head, fill, padded_classes):
+    """Whatever pixels stand in the masked rows. With one class their loss is 0 even without a mask; an example that
+    lost its place in a full head is masked with the classes of its client."""
     task = line_task(head, 3)
     params = params_of(task)
-    plain, padded = make_batch(), make_batch(padding=5, fill=fill)
+    plain, padded = make_batch(), make_batch(padding=5, fill=fill, padded_classes=padded_classes)
     torch.testing.assert_close(task.loss(params, padded), task.loss(params, plain), rtol=1e-12, atol=0)
     torch.testing.assert_close(grad(task.loss)(params, padded), grad(task.loss)(params, plain), rtol=1e-9, atol=1e-12)
 
@@ -78,7 +80,7 @@ def test_absent_classes_move_neither_loss_nor_gradient(head):
 @pytest.mark.parametrize("head", HEADS)
 def test_a_batch_of_padding_has_loss_zero_and_no_gradient(head):
     task = line_task(head, 3)
-    batch = make_batch(labels=(), padding=4)
+    batch = make_batch(labels=(), padding=4, padded_classes=3)
     assert float(task.loss(params_of(task), batch)) == 0
     assert not any(value.any() for value in grad(task.loss)(params_of(task), batch).values())
 

@@ -39,8 +39,9 @@ def test_cosine_head_survives_a_zero_embedding():
 
 
 def test_initial_parameters():
-    soft, cosine = SoftmaxHead().init(5, 4, generator(1, "head")), CosineHead(initial_scale=7.0).init(
-        5, 4, generator(1, "head")
+    soft, cosine = (
+        SoftmaxHead().init(5, 4, generator(1, "head")),
+        CosineHead(initial_scale=7.0).init(5, 4, generator(1, "head")),
     )
     assert {name: list(value.shape) for name, value in cosine.items()} == {"head.weight": [5, 4], "head.scale": []}
     assert list(soft) == ["head.weight"]

@@ -1,0 +1,113 @@
+"""Export and load: the same embeddings, unit length, and one line for a damaged folder."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from fedemb.core.params import scale
+from fedemb.models.exported import embed, load_model, load_params, save_model
+from fedemb.models.functional import fresh_params
+from fedemb.models.lenet import LeNet
+
+SPEC = {"_target_": "fedemb.models.lenet.LeNet", "channels": 1, "size": 8, "embedding_width": 6}
+BACKBONE = LeNet(channels=1, size=8, embedding_width=6)
+PARAMS = fresh_params(BACKBONE, 4)
+IMAGES = torch.randint(256, (9, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_model(tmp_path / "model", backbone=SPEC, params=PARAMS, about={"epsilon": 3.5})
+    return tmp_path / "model"
+
+
+def test_loaded_model_gives_the_same_embeddings(folder):
+    found = load_model(folder)(IMAGES)
+    assert torch.equal(found, embed(BACKBONE, PARAMS, IMAGES))
+    pixels = IMAGES.float() / 128 - 1
+    raw = torch.func.functional_call(BACKBONE, PARAMS, (pixels,))
+    torch.testing.assert_close(found, raw / raw.norm(dim=1, keepdim=True))
+
+
+def test_embeddings_have_unit_length(folder):
+    torch.testing.assert_close(load_model(folder)(IMAGES).norm(dim=1), torch.ones(9))
+
+
+def test_run_folder_and_text_path_work_too(folder):
+    for path in (folder.parent, str(folder)):
+        assert torch.equal(load_model(path)(IMAGES), embed(BACKBONE, PARAMS, IMAGES))
+
+
+def test_loaded_parameters_are_bit_exact(folder):
+    for path in (folder, folder.parent, folder / "backbone.safetensors"):
+        assert all(torch.equal(value, PARAMS[name]) for name, value in load_params(path).items())
+
+
+def test_config_tells_the_reader_what_it_is(folder):
+    config = json.loads((folder / "config.json").read_text())
+    assert config == {"backbone": SPEC, "about": {"epsilon": 3.5}}
+
+
+def test_saving_again_replaces(folder):
+    save_model(folder, backbone=SPEC, params=scale(PARAMS, 2.0), about={})
+    assert torch.equal(load_params(folder)["conv1.bias"], 2 * PARAMS["conv1.bias"])
+
+
+def config_of(text):
+    return lambda folder: (folder / "config.json").write_text(text)
+
+
+def spec_of(**changed):
+    return config_of(json.dumps({"backbone": {**SPEC, **changed}}))
+
+
+def weights_of(raw):
+    return lambda folder: (folder / "backbone.safetensors").write_bytes(raw)
+
+
+def cut(folder):
+    path = folder / "backbone.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+DAMAGES = {
+    "no weights": lambda folder: (folder / "backbone.safetensors").unlink(),
+    "no config": lambda folder: (folder / "config.json").unlink(),
+    "cut weights": cut,
+    "empty weights": weights_of(b""),
+    "text as weights": weights_of(b"hello, this is no tensor file"),
+    "empty config": config_of(""),
+    "half a config": config_of('{"backbone": {'),
+    "a list as config": config_of("[]"),
+    "no backbone": config_of("{}"),
+    "a text as backbone": config_of('{"backbone": "LeNet"}'),
+    "no target": config_of('{"backbone": {"size": 8}}'),
+    "an unknown module": spec_of(_target_="nowhere.to.be.Found"),
+    "an unknown class": spec_of(_target_="fedemb.models.lenet.AlexNet"),
+    "no dot": spec_of(_target_="LeNet"),
+    "no module class": spec_of(_target_="fedemb.core.params.scale"),
+    "an unknown argument": spec_of(depth=3),
+    "an impossible argument": spec_of(size=7),
+    "another shape": spec_of(embedding_width=7),
+    "nothing at all": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_one_line_that_names_the_place(folder, damage):
+    DAMAGES[damage](folder)
+    with pytest.raises(ValueError, match=str(folder.parent)) as raised:
+        load_model(folder)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_stored_model_runs_no_function(folder, tmp_path):
+    """A model from elsewhere must be as harmless as its file format: no pickle, and no other call either."""
+    for target, keywords in (("os.mkdir", {"path": str(tmp_path / "pwned")}), ("builtins.dict", {}), ("os.abort", {})):
+        spec = {"_target_": target, **keywords}
+        (folder / "config.json").write_text(json.dumps({"backbone": spec}))
+        with pytest.raises(ValueError, match="no torch module"):
+            load_model(folder)
+    assert not (tmp_path / "pwned").exists()
