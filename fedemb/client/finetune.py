@@ -38,7 +38,10 @@ class Joint(Phases):
 
 @dataclass(frozen=True, kw_only=True)
 class HeadFirst(Phases):
-    """The head alone for `head_only_steps`, then the backbone alone (Singhal et al. 2021, arXiv:2102.03448)."""
+    """The head alone for `head_only_steps`, then the backbone alone (Singhal et al. 2021, arXiv:2102.03448).
+
+    The optimizer's step counter, if it has one, runs through both phases.
+    """
 
     head_only_steps: int
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -33,16 +34,28 @@ class _CountBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def step_bytes(work: ClientWork, shared: Params, client: VirtualClient, batches: Batch) -> int:
-    """An upper bound of the bytes that one client holds: its batches, its state and all that one step makes.
+@dataclass(frozen=True, kw_only=True)
+class ClientBytes:
+    """Upper bounds of what one client holds: `step` while it steps, state included, and `batch` for each minibatch."""
 
-    batches: [S, B, ...]; with S = 0 only the state counts. The step runs once and its result is dropped.
+    step: int
+    batch: int
+
+    def of(self, clients: int, steps: int) -> int:
+        """Bytes of so many clients, each padded to so many local steps."""
+        return clients * (self.step + steps * self.batch)
+
+
+def client_bytes(work: ClientWork, shared: Params, client: VirtualClient, batches: Batch) -> ClientBytes:
+    """Counted on one step with a batch of zeros, so that it depends on shapes alone and never on a client's data.
+
+    batches: [S, B, ...], any S, on the device of the parameters.
     """
+    zeros = {name: value.new_zeros(value.shape[1:]) for name, value in batches.items()}
     counter = _CountBytes()
     with counter:
         state = work.begin(shared, client)
-        params = sum(value.numel() * value.element_size() for value in state.params.values())
-        if len(batches["mask"]):
-            work.step(shared, state, {name: value[0] for name, value in batches.items()})
-    data = sum(value.numel() * value.element_size() for value in batches.values())
-    return max(1, counter.total + params + data)
+        work.step(shared, state, zeros)
+    held = sum(value.numel() * value.element_size() for value in state.params.values())
+    batch = sum(value.numel() * value.element_size() for value in zeros.values())
+    return ClientBytes(step=counter.total + held, batch=batch)

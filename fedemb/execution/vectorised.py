@@ -5,7 +5,7 @@ Shapes: c clients in a chunk, S local steps of the longest of them, B images in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from fedemb.core.params import add, stack, to
 from fedemb.core.types import Batch, Cohort, Diagnostics, Params, VirtualClient
 from fedemb.data.batching import pad_steps
 from fedemb.execution.executor import Executor, Load, diagnose, zero_sum
-from fedemb.execution.memory import step_bytes
+from fedemb.execution.memory import ClientBytes, client_bytes
 from fedemb.privacy.clipping import clip
 
 
@@ -57,19 +57,32 @@ class Vectorised(Executor):
     ) -> tuple[Params, Diagnostics]:
         """The same sum as `Sequential`, chunk by chunk."""
         total, norms, finals = zero_sum(work, shared), list[Tensor](), list[ClientState]()
-        position, chunk = 0, 1
-        while position < len(cohort.clients):
-            if position == 0:
-                chunk = self._chunk(work, shared, cohort.clients[0], load)
-            clients = cohort.clients[position : position + chunk]
-            states = self._train(work, shared, clients, [load(client) for client in clients])
+        for clients, batches in self._chunks(work, shared, cohort, load):
+            states = self._train(work, shared, clients, batches)
             updates = vmap(work.finish, in_dims=(None, 0))(shared, states)
             clipped, lengths = vmap(clip, in_dims=(0, None))(updates, clip_norm)
-            total = add(total, {name: value.double().sum(0) for name, value in clipped.items()})
+            total = add(total, {name: value.sum(0) for name, value in clipped.items()})
             norms += list(lengths)
             finals += [ClientState({}, {}, *scalars) for scalars in zip(*states[2:], strict=True)]
-            position += len(clients)
         return total, diagnose(norms, finals)
+
+    def _chunks(
+        self, work: ClientWork, shared: Params, cohort: Cohort, load: Load
+    ) -> Iterator[tuple[list[VirtualClient], list[Batch]]]:
+        """Consecutive clients that fit the bound together, padded to the longest of them; each is loaded once."""
+        bound = self.memory_gib * 2**30
+        needed: ClientBytes | None = None
+        clients, chunk, steps = list[VirtualClient](), list[Batch](), 0
+        for client in cohort.clients:
+            batches = to(load(client), next(iter(shared.values())).device)
+            needed = needed or client_bytes(work, shared, client, batches)
+            longer = max(steps, len(batches["mask"]))
+            if chunk and needed.of(len(chunk) + 1, longer) > bound:
+                yield clients, chunk
+                clients, chunk, longer = [], [], len(batches["mask"])
+            clients, chunk, steps = [*clients, client], [*chunk, batches], longer
+        if chunk:
+            yield clients, chunk
 
     def _train(
         self, work: ClientWork, shared: Params, clients: Sequence[VirtualClient], batches: Sequence[Batch]
@@ -79,15 +92,9 @@ class Vectorised(Executor):
         def step(shared: Params, state: ClientState, batch: Batch) -> ClientState:
             return select(batch["mask"].any(), work.step(shared, state, batch), state)
 
-        padded = to(pad_steps(batches), next(iter(shared.values())).device)
+        padded = pad_steps(batches)
         states = stack_states([work.begin(shared, client) for client in clients])
         for index in range(padded["mask"].shape[1]):
             batch = {name: value[:, index] for name, value in padded.items()}
             states = vmap(step, in_dims=(None, 0, 0))(shared, states, batch)
         return states
-
-    def _chunk(self, work: ClientWork, shared: Params, client: VirtualClient, load: Load) -> int:
-        """How many clients fit the bound, from the bytes that one client's step makes."""
-        batches = to(load(client), next(iter(shared.values())).device)
-        needed = step_bytes(work, shared, client, batches)
-        return max(1, int(self.memory_gib * 2**30 // needed))

@@ -72,7 +72,10 @@ def _of_ledger(path: Path) -> Event:
         raise ValueError(
             f"provenance=dp needs the run folder that trained the model, with its ledger: no file {ledger}"
         )
-    return composed(Ledger.read(ledger).events)
+    spent = Ledger.read(ledger)
+    if not spent.entries:
+        raise ValueError(f"provenance=dp: the ledger {ledger} is empty, so it cannot be that of the model")
+    return composed(spent.events)
 
 
 _COST: dict[str, Callable[[Path], Event | None]] = {

@@ -7,7 +7,7 @@ from small import RAGGED, make_cohort, make_load, make_work
 from fedemb.core.optim import Adam
 from fedemb.core.params import flatten
 from fedemb.execution.executor import Sequential
-from fedemb.execution.memory import step_bytes
+from fedemb.execution.memory import client_bytes
 from fedemb.execution.vectorised import Vectorised, select, stack_states
 
 WORK = make_work()
@@ -17,7 +17,8 @@ LOAD = make_load()
 def chunked(size, cohort):
     """An executor whose memory setting holds `size` and a half clients like the first one."""
     first = cohort.clients[0]
-    needed = step_bytes(WORK, WORK.task.init(0), first, LOAD(first))
+    batches = LOAD(first)
+    needed = client_bytes(WORK, WORK.task.init(0), first, batches).of(1, len(batches["mask"]))
     return Vectorised(memory_gib=(size + 0.5) * needed / 2**30)
 
 
@@ -44,6 +45,29 @@ def test_every_chunk_size_gives_the_same_sum(size, chunks, chunk_sizes):
     torch.testing.assert_close(flatten(total), flatten(wanted), rtol=0, atol=1e-6)
     torch.testing.assert_close(found.norms, exact.norms, rtol=0, atol=1e-5)
     assert found.examples.tolist() == exact.examples.tolist() == [20, 0, 1, 16, 11]
+
+
+def test_an_empty_first_client_and_a_long_later_one_keep_the_bound(chunk_sizes):
+    """A bound taken from the first client alone would put everybody beside an empty one into one chunk."""
+    cohort = make_cohort((1,), (0,), (3,), (4,))
+    shared, first = WORK.task.init(0), cohort.clients[0]
+    needed = client_bytes(WORK, shared, first, LOAD(first))
+    longest = max(len(LOAD(client)["mask"]) for client in cohort.clients)
+    bound = needed.of(2, longest)
+    Vectorised(memory_gib=bound / 2**30).clipped_sum(WORK, 1.0, shared, cohort, LOAD)
+    assert max(chunk_sizes) == 2
+    assert sum(chunk_sizes) == 4
+
+
+def test_each_client_is_loaded_once():
+    loaded = []
+
+    def load(client):
+        loaded.append(client)
+        return LOAD(client)
+
+    chunked(2, RAGGED).clipped_sum(WORK, 1.0, WORK.task.init(0), RAGGED, load)
+    assert loaded == list(RAGGED.clients)
 
 
 def test_one_client_runs_whatever_the_bound(chunk_sizes):
