@@ -212,8 +212,8 @@ MUTANTS = (
     Mutant(
         name="last chunk of clients lost",
         file="execution/vectorised.py",
-        old="while position < len(cohort.clients):",
-        new="while position + chunk <= len(cohort.clients):",
+        old="        if chunk:\n            yield clients, chunk\n",
+        new="",
         tests=("tests/execution/test_vectorised.py",),
     ),
     Mutant(
