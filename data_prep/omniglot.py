@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from fedemb.core.files import sha256
 from fedemb.data.manifest import Source, StoreInfo
 from fedemb.data.preparation import Prepared, Progress, Split, prepare_splits, silent
 from fedemb.data.record import UserRecord
-from fedemb.data.store_writer import file_sha256
 
 SAMPLE = Path(__file__).parent / "samples" / "omniglot"
 
@@ -83,7 +83,7 @@ def _split(folder: Path, archive: Archive) -> Split:
         description=f"upright, {_DRAWN_SIDE} to {_SIDE} pixels a side by the triangle filter (antialiased)",
         licence="MIT, © 2015 Brenden Lake",
         notice=(SAMPLE / "LICENSE").read_text(encoding="utf-8"),
-        sources=(Source(file=archive.file, sha256=file_sha256(path)),),
+        sources=(Source(file=archive.file, sha256=sha256(path)),),
         command="fedemb prepare omniglot",
     )
     return Split(info=info, users=users, records=lambda: _records(path, members, archive.turns))

@@ -212,8 +212,8 @@ MUTANTS = (
     Mutant(
         name="last chunk of clients lost",
         file="execution/vectorised.py",
-        old="        if chunk:\n            yield clients, chunk\n",
-        new="",
+        old="if len(ready) == size or position + 1 == len(cohort.clients):",
+        new="if len(ready) == size:",
         tests=("tests/execution/test_vectorised.py",),
     ),
     Mutant(

@@ -6,10 +6,11 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fedemb.cli.pricing import check_small
 from fedemb.client.work import ClientWork
@@ -23,7 +24,7 @@ from fedemb.evaluation.evaluate import EmbeddingEvaluation
 from fedemb.evaluation.users import embed_users
 from fedemb.execution.executor import Executor, Load
 from fedemb.models.exported import embed
-from fedemb.privacy.accounting import PrivacySpend, default_delta, spend
+from fedemb.privacy.accounting import PrivacySpend, check_delta, default_delta, spend
 from fedemb.privacy.ledger import Ledger
 from fedemb.privacy.query import ClippedSum
 from fedemb.server.optimizer import FedOpt
@@ -54,18 +55,23 @@ class Job:
         """The interval of epsilon after all that the ledger holds."""
         return spend(ledger.events, self.delta)
 
+    def rounds_charged(self, ledger: Ledger) -> int:
+        """The ledger's entries without that of the start, if it has one."""
+        return ledger.entries - (self.start.cost() is not None and ledger.entries > 0)
+
 
 def build(cfg: DictConfig) -> Job:
     """All objects of a run, each checked at birth."""
     _check_loop(cfg)
-    seed = secrets.randbits(128) if is_secret(cfg) else int(cfg.seed)
+    start: Start = instantiate(cfg.init)
+    seed = secrets.randbits(128) if is_secret(cfg) else seed_after(start, cfg.seed)
     users: UserDataset = instantiate(cfg.users)
     task = EmbeddingTask(
         backbone=instantiate(cfg.model),
         head=instantiate(cfg.head),
         embedding_width=cfg.embedding_width,
         local_classes=cfg.local_classes,
-        frozen=tuple(cfg.frozen),
+        frozen=tuple(cfg.frozen or ()),
     )
     work: ClientWork = instantiate(cfg.client)(task=task)
     load = _load(cfg, users)
@@ -74,7 +80,7 @@ def build(cfg: DictConfig) -> Job:
         task=task,
         work=work,
         load=load,
-        start=instantiate(cfg.init),
+        start=start,
         users=users,
         seed=seed,
         measure=_measure(cfg, task),
@@ -83,11 +89,23 @@ def build(cfg: DictConfig) -> Job:
     )
 
 
+def seed_after(start: Start, seed: int) -> int:
+    """The seed itself, or after a start that was charged for, another one: its run has used the streams of this seed.
+
+    The same noise in both runs would cancel, and the ledger adds them up as independent.
+    """
+    cost = start.cost()
+    return seed if cost is None else int(generator(seed, f"after {cost}").integers(2**63))
+
+
 def _check_loop(cfg: DictConfig) -> None:
     """The numbers that no constructor checks."""
     for name in ("rounds", "evaluate_every", "checkpoint_every"):
         check.at_least(name, cfg[name], 1)
-    check.at_least("seed", cfg.seed if cfg.seed is not None else 0, 0)
+    if not is_secret(cfg):
+        check.at_least("seed", cfg.seed, 0)
+    if is_secret(cfg) and cfg.get("provenance") == "dp":
+        refuse_simulated(Path(cfg.path))
     if cfg.budget.epsilon is not None:
         check.positive("budget.epsilon", cfg.budget.epsilon)
 
@@ -111,10 +129,18 @@ def _plan(cfg: DictConfig, seed: int, num_users: int, sum_updates: SumUpdates) -
     )
 
 
+def refuse_simulated(run: Path) -> None:
+    """Raise ValueError if the run to start from was a simulation: whoever knows its seed knows its users' data."""
+    config = run / "config.yaml"
+    if not config.is_file() or OmegaConf.select(OmegaConf.load(config), "mode") != "release":
+        raise ValueError(f"mode=release cannot start from {run} with provenance=dp: it is no run of mode=release itself")
+
+
 def _delta(cfg: DictConfig, users: int) -> float:
     """delta=, or N^-1.1."""
     delta = default_delta(users) if cfg.delta is None else cfg.delta
-    check.positive("delta", delta)
+    check.finite("delta", delta)
+    check_delta(delta)
     check_small(delta, users, allowed=bool(cfg.allow_large_delta))
     return float(delta)
 

@@ -1,4 +1,4 @@
-"""A user's mistake as one line and exit code 2."""
+"""A user's mistake as one line and exit code 2; Ctrl-C as one line and 130."""
 
 from __future__ import annotations
 
@@ -6,38 +6,69 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import hydra
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, MissingMandatoryValue, OmegaConfBaseException
 
+_CONFIGURES = (Path(__file__).parent, Path(hydra.__file__).parent)  # code that turns keys into arguments
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 MISTAKES = (ValueError, OSError, HydraException, OmegaConfBaseException)
 """What a user can cause; anything else is a defect of fedemb and shows its traceback."""
 
 
 def guarded(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """The same function with mistakes turned into one line on stderr and SystemExit(2)."""
+    """The same function with its mistakes reported in one line."""
 
     def job(cfg: DictConfig) -> None:
-        try:
+        with reported():
             run(cfg)
-        except MISTAKES as error:
-            fail(error)
 
     return job
 
 
-def fail(error: Exception) -> None:
-    """Print one line and leave with exit code 2; with FEDEMB_TRACEBACK=1, raise instead."""
+@contextmanager
+def reported() -> Iterator[None]:
+    """Mistakes become one line on stderr and SystemExit(2), Ctrl-C one line and SystemExit(130)."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        fail(error, INTERRUPTED)
+    except MISTAKES as error:
+        fail(error)
+    except TypeError as error:
+        if not _is_wrong_key(error):
+            raise
+        fail(error)
+
+
+def _is_wrong_key(error: TypeError) -> bool:
+    """Does a constructor refuse the keys that the configuration hands it?
+
+    A call with wrong arguments has no frame of its own: the last one is the caller's, here or in Hydra.
+    """
+    refused = re.search(r"unexpected keyword argument|missing \d+ required", str(error))
+    caller = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return refused is not None and any(folder in caller.parents for folder in _CONFIGURES)
+
+
+def fail(error: BaseException, code: int = 2) -> None:
+    """Print one line and leave with the exit code; with FEDEMB_TRACEBACK=1, raise instead."""
     if os.environ.get("FEDEMB_TRACEBACK") == "1":
         raise error
     print(f"fedemb: {one_line(error)}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(code)
 
 
 def one_line(error: BaseException) -> str:
     """What is wrong, where, and how to mend it."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
     if isinstance(error, InstantiationException):
         return _instantiation(error)
     if isinstance(error, MissingMandatoryValue):

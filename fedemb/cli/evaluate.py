@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from fedemb.cli.build import device_of
+from fedemb.data.users import Described, UserDataset
 from fedemb.evaluation.users import embed_users
 from fedemb.models.exported import load_model
 
 CONFIG_PATH = "pkg://fedemb.conf"
 CONFIG = "evaluate"
+_CONFIG_FILE = "config.yaml"
 
 
 def run(cfg: DictConfig) -> None:
@@ -23,26 +26,52 @@ def run(cfg: DictConfig) -> None:
     printers = {"table": _print_table, "json": _print_json}
     if cfg.format not in printers:
         raise ValueError(f"format must be one of {', '.join(printers)}, got format={cfg.format}")
-    users = instantiate(_test_users(cfg))
+    stored = _stored(Path(cfg.run) / _CONFIG_FILE)
+    users: UserDataset = instantiate(_test_users(cfg, stored))
+    evaluation = instantiate(_evaluation(cfg, stored, list(HydraConfig.get().overrides.task)))
     device = device_of(cfg.device)
     model = load_model(cfg.run).to(device)
-    metrics = instantiate(cfg.evaluation).measure(*embed_users(model, users, device))
-    printers[cfg.format](metrics, f"{cfg.run} on {users.num_users} users of {users.name}")
+    metrics = evaluation.measure(*embed_users(model, users, device))
+    name = users.name if isinstance(users, Described) else type(users).__name__
+    printers[cfg.format](metrics, f"{cfg.run} on {users.num_users} users of {name}")
 
 
-def _test_users(cfg: DictConfig) -> DictConfig:
+def _stored(config: Path) -> DictConfig | None:
+    """The run's own configuration; None beside a model folder."""
+    stored = OmegaConf.load(config) if config.is_file() else None
+    if stored is not None and not isinstance(stored, DictConfig):
+        raise ValueError(f"{config} is damaged: not a mapping; evaluate {config.parent / 'model'} with test_users=")
+    return stored
+
+
+def _test_users(cfg: DictConfig, stored: DictConfig | None) -> DictConfig:
     """test_users=, or those of the run."""
-    if cfg.test_users is not None:
-        return DictConfig(cfg.test_users)
-    config = Path(cfg.run) / "config.yaml"
-    if not config.is_file():
+    if cfg.test_users is None and stored is None:
         raise ValueError(
-            f"no run at {cfg.run}: no file {config}; name a run folder, or test_users= beside a model folder"
+            f"no run at {cfg.run}: no file {Path(cfg.run) / _CONFIG_FILE}; name a run folder, or test_users= beside a "
+            "model folder"
         )
-    stored = OmegaConf.load(config)
-    if OmegaConf.select(stored, "test_users") is None:
+    users: DictConfig | None = cfg.test_users if stored is None else cfg.test_users or stored.get("test_users")
+    if users is None:
         raise ValueError(f"the run {cfg.run} has no test users: name some with test_users=")
-    return DictConfig(stored.test_users)
+    return users
+
+
+def _evaluation(cfg: DictConfig, stored: DictConfig | None, overrides: list[str]) -> DictConfig:
+    """The run's, so that the numbers are those of its report; or what the command says instead.
+
+    overrides: the command's words. evaluation=NAME replaces the run's; evaluation.KEY=VALUE changes that key of it.
+    """
+    own: DictConfig | None = None if stored is None else stored.get("evaluation")
+    composed: DictConfig = cfg.evaluation
+    keys = [word.split("=")[0].lstrip("+") for word in overrides]
+    if own is None or any(key == "evaluation" or key.startswith("~evaluation") for key in keys):
+        return composed
+    for key in keys:
+        group, _, name = key.partition(".")
+        if group == "evaluation":
+            OmegaConf.update(own, name, OmegaConf.select(composed, name), merge=False, force_add=True)
+    return own
 
 
 def _print_json(metrics: dict[str, float | None], title: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import hydra
 
-from fedemb.cli.errors import MISTAKES, fail, guarded
+from fedemb.cli.errors import guarded, reported
 
 VERBS = {
     "train": "train a recipe: fedemb train recipe=omniglot rounds=50; -m sweeps",
@@ -44,12 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(0 if words else 2)
     verb = words[0]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # mistakes reach `fail` as they are
-    try:
+    with reported():
+        # As `python -m` does, so that _target_: mything.MyUsers finds mything.py where the command is typed.
+        if not {"", os.getcwd()} & set(sys.path):
+            sys.path.insert(0, os.getcwd())
         if verb not in VERBS:
             raise ValueError(f"unknown verb '{verb}'; choose one of {', '.join(VERBS)}")
         module = importlib.import_module(f"fedemb.cli.{verb}")
         sys.argv = [f"fedemb {verb}", *overrides(verb, words[1:])]
         app = hydra.main(version_base="1.3", config_path=module.CONFIG_PATH, config_name=module.CONFIG)
         app(guarded(module.run))()
-    except MISTAKES as error:
-        fail(error)

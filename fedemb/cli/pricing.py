@@ -13,18 +13,17 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from fedemb.privacy.accounting import default_delta, spend
+from fedemb.privacy.accounting import ACCOUNTANT, default_delta, spend
 from fedemb.privacy.crosscheck import pld_epsilon, rdp_epsilon
 from fedemb.privacy.events import fixed_size_round, poisson_round
 from fedemb.privacy.mechanism import Event
-from fedemb.report.numbers import lower, upper
+from fedemb.report.numbers import lower, small, upper
 from fedemb.report.record import finite
 
 PRICING = str(files("fedemb.conf") / "pricing")
 """Their own folder of configuration: in the main one, `users` is a group and cannot be a number."""
 
 SAMPLINGS = {"fixed": "fixed-size sampling without replacement", "poisson": "Poisson sampling of single users"}
-ACCOUNTANT = "hinge privacy-loss distribution, connect-the-dots; lower end: a concrete attack pair"
 _HIDDEN = ("epsilon", "epsilon_attack", "delta", "unit", "relation", "accountant", "claim")
 
 
@@ -76,11 +75,9 @@ class Population:
 def record(events: Sequence[tuple[Event, int]], delta: float, settings: dict[str, Any]) -> dict[str, Any]:
     """The answer in the words of report.json."""
     spent = spend(events, delta)
-    claim = (
-        "no privacy guarantee: epsilon is infinite"
-        if math.isinf(spent.epsilon)
-        else f"(ε = {upper(spent.epsilon, digits=4)}, δ = {delta:.3g})-DP for every user, with cohorts and noise secret"
-    )
+    pair = f"(ε = {upper(spent.epsilon, digits=4)}, δ = {small(delta)})"
+    secret = f"{pair}-DP for every user, if the cohorts and the noise stay secret"
+    claim = "no privacy guarantee: epsilon is infinite" if math.isinf(spent.epsilon) else secret
     price = {"epsilon": spent.epsilon, "epsilon_attack": spent.epsilon_attack, "delta": delta}
     terms = {"unit": "user", "relation": "substitute-one", "accountant": ACCOUNTANT, "claim": claim}
     return {**price, **settings, **terms, "cross_check": _cross_check(events, delta)}

@@ -24,14 +24,13 @@ class Progress:
     """Shows round, local loss where allowed, the latest metric, ε so far, speed and time left.
 
     rounds: the last round that will run. first_round: where this process started.
-    show_loss: only in simulations; local losses are exact values of private data.
-    epsilon_by_round: certified ε after measured rounds, filled in as they come.
+    show_private: in simulations: local losses are exact values of private data, and speed in train.log follows them.
     """
 
     rounds: int
     first_round: int
     delta: float
-    show_loss: bool
+    show_private: bool
     metrics: MetricsLog
     log: Path
     console: Console
@@ -53,25 +52,29 @@ class Progress:
         """Update the line; write it down now and then."""
         now = time.perf_counter()
         row = self.metrics.rows[-1] if self.metrics.rows else {}
-        line = self.line(state.round, diagnostics, row, now - self.started)
+        line = self.line(state.round, diagnostics, row)
+        speed = self.speed(state.round, now - self.started)
         if self._live is not None:
-            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
+            self._live.update(Text(f"{line} · {speed}", no_wrap=True, overflow="ellipsis"))
         measured = row.get("round") == state.round
         if measured or now - self._printed > _SECONDS_BETWEEN_LINES:
             self._printed = now
             with self.log.open("a") as handle:
-                handle.write(line + "\n")
+                handle.write((f"{line} · {speed}" if self.show_private else line) + "\n")
             if self._live is None:
-                self.console.print(line, highlight=False, soft_wrap=True)
+                self.console.print(f"{line} · {speed}", highlight=False, soft_wrap=True)
 
-    def line(self, round: int, diagnostics: Diagnostics, row: Mapping[str, float | None], seconds: float) -> str:
-        """The line itself."""
-        done = round - self.first_round
-        rate = done / seconds if seconds > 0 else 0.0
+    def speed(self, round: int, seconds: float) -> str:
+        """Rounds a second, and the time left."""
+        rate = (round - self.first_round) / max(seconds, 1e-9)
         left = (self.rounds - round) / rate if rate else 0.0
+        return f"{rate:.2f} rounds/s · {left // 60:.0f}:{left % 60:02.0f} left"
+
+    def line(self, round: int, diagnostics: Diagnostics, row: Mapping[str, float | None]) -> str:
+        """Where the run stands."""
         parts = [f"round {round}/{self.rounds}"]
         losses = diagnostics.losses[diagnostics.losses.isfinite()]
-        if self.show_loss and len(losses):
+        if self.show_private and len(losses):
             parts.append(f"loss {losses.mean():.3f}")
         metric = next((name for name in row if name.startswith(("ema/recall", "recall"))), None)
         averaged = f"ema/{metric}" if f"ema/{metric}" in row else metric
@@ -79,5 +82,4 @@ class Progress:
             parts.append(f"{averaged} {value:.3f}")
         if (epsilon := row.get("epsilon")) is not None and row["round"]:
             parts.append(f"ε ≤ {upper(epsilon)} at round {row['round']:.0f}, δ {small(self.delta)}")
-        parts += [f"{rate:.2f} rounds/s", f"{left // 60:.0f}:{left % 60:02.0f} left"]
         return " · ".join(parts)

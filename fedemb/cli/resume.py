@@ -6,31 +6,46 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 _FREE = ("run", "resume", "name")  # where the run lies, not what it is
 
 
-def agreed_config(cfg: DictConfig, saved: Path, overrides: list[str]) -> DictConfig:
+def refuse_nothing_to_resume(cfg: DictConfig, overrides: list[str], folder: Path) -> None:
+    """Raise ValueError if a command that only names a run to go on with finds none: a typo must start no training."""
+    if cfg.resume and not _settings(overrides):
+        raise ValueError(f"there is no run at {folder} to go on with: check run=, or name a recipe to start one")
+
+
+def agreed_config(cfg: DictConfig, composed: DictConfig, saved: Path, overrides: list[str]) -> DictConfig:
     """The configuration of the run folder.
 
-    overrides: what the command said. With nothing but run= and resume= the run folder's configuration is taken as it
-        is; anything more must compose to the same configuration.
+    composed: the command's configuration in the form that config.yaml has. overrides: what the command said. With
+        nothing but run= and resume= the run folder's configuration is taken as it is; anything more must compose to
+        the same configuration.
     Raises: ValueError that names the first keys that disagree.
     """
-    stored = OmegaConf.load(saved)
+    try:
+        stored = OmegaConf.load(saved)
+    except YAMLError as error:
+        raise ValueError(f"{saved} is damaged: {error}; start again in a new run folder") from error
     if not isinstance(stored, DictConfig):
         raise ValueError(f"{saved} is damaged: not a mapping; start again in a new run folder")
-    said = [word.split("=")[0].lstrip("+~") for word in overrides]
-    if any(key not in _FREE for key in said):
-        before, now = _flat(stored), _flat(cfg)
+    if _settings(overrides):
+        before, now = _flat(stored), _flat(composed)
         keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
         if keys:
             told = "; ".join(f"{key} was {before.get(key)}, now {now.get(key)}" for key in keys[:4])
             raise ValueError(
                 f"resume=true: the command disagrees with {saved}: {told}; leave it out or take another run="
             )
-    OmegaConf.update(stored, "run", cfg.run)
+    stored.run, stored.seed = cfg.run, cfg.seed if stored.seed is None else stored.seed
     return stored
+
+
+def _settings(overrides: list[str]) -> list[str]:
+    """The overrides that say what the run is."""
+    return [word for word in overrides if word.split("=")[0].lstrip("+~") not in _FREE]
 
 
 def _flat(cfg: DictConfig) -> dict[str, Any]:

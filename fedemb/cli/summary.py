@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import resource
-import shlex
 import sys
 from dataclasses import asdict
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from fedemb.cli.build import Job, is_secret
+from fedemb.data.sampling import FixedSizeSampler
 from fedemb.data.users import Described
 from fedemb.models.exported import save_model
+from fedemb.privacy.accounting import ACCOUNTANT
+from fedemb.privacy.events import noise_multiplier_of, to_plain
 from fedemb.privacy.extrapolation import Simulation, deploy
 from fedemb.report.numbers import lower, small, upper
 from fedemb.report.page import write_page
@@ -43,12 +45,12 @@ def conclude(
         "mode": cfg.mode,
         "privacy": _privacy(cfg, job, state),
         "metrics": _metrics(log, state.round),
-        "timing": _timing(cfg, clock, state.round),
+        "timing": _timing(cfg, job, clock, state.round),
         "data": _data(cfg, job),
         "versions": versions(),
         "seed": None if is_secret(cfg) else cfg.seed,
-        "extrapolation": _extrapolation(cfg, state.round),
-        "command": _command(cfg),
+        "extrapolation": _extrapolation(job, state.round),
+        "command": folder.config.read_text().splitlines()[0].removeprefix("# "),
     }
     save_model(
         folder.model,
@@ -64,45 +66,51 @@ def conclude(
 
 def _privacy(cfg: DictConfig, job: Job, state: RunState) -> dict[str, Any]:
     """The claim and everything that it follows from."""
-    spent = job.spend(state.ledger)
-    said = claim(
-        epsilon=spent.epsilon,
-        epsilon_attack=spent.epsilon_attack,
-        delta=spent.delta,
-        sampling=job.plan.sampler.scheme,
-        secret=is_secret(cfg),
-    )
+    spent, sampler, unit = job.spend(state.ledger), job.plan.sampler, job.users.unit
     return {
         "epsilon": spent.epsilon,
         "epsilon_attack": spent.epsilon_attack,
         "delta": spent.delta,
-        "unit": "user",
+        "unit": unit,
         "relation": "substitute-one",
-        "sampling": job.plan.sampler.scheme,
+        "sampling": sampler.scheme,
         "users": job.users.num_users,
         "users_per_round": cfg.users_per_round,
-        "clients_per_round": job.plan.sampler.planned_clients,
+        "clients_per_round": sampler.planned_clients,
         "users_per_client": cfg.users_per_client,
         "rounds": state.round,
-        "rounds_charged": state.ledger.entries - (job.start.cost() is not None),
-        "noise_multiplier": cfg.noise_multiplier,
+        "rounds_charged": job.rounds_charged(state.ledger),
+        "noise_multiplier": _noise_multiplier(job),
         "clip_norm": cfg.clip_norm,
-        "accountant": "hinge privacy-loss distribution; lower end: a concrete attack pair",
-        "provenance": cfg.get("provenance", "random"),
-        "claim": said,
+        "accountant": ACCOUNTANT,
+        "provenance": job.start.provenance,
+        "claim": claim(spent, unit=unit, sampling=sampler.scheme, secret=is_secret(cfg)),
     }
 
 
-def _extrapolation(cfg: DictConfig, rounds: int) -> list[dict[str, Any]]:
-    """Hypothetical deployments with this run's signal-to-noise ratio; none for a run without noise or a budget."""
-    if not rounds or not cfg.noise_multiplier:
+def _noise_multiplier(job: Job) -> float:
+    """z of the rounds as they were charged; 0 for rounds without noise."""
+    release = to_plain(job.plan.round_event).get("release", {})
+    return noise_multiplier_of(release.get("noise_over_sensitivity", 0.0))
+
+
+def _extrapolation(job: Job, rounds: int) -> list[dict[str, Any]]:
+    """Hypothetical deployments with this run's signal-to-noise ratio.
+
+    None for a run without noise or rounds, after a start that has cost something, or for a sampling that the law does
+    not scale.
+    """
+    sampler, noise_multiplier = job.plan.sampler, _noise_multiplier(job)
+    if not isinstance(sampler, FixedSizeSampler) or not rounds or not noise_multiplier or job.start.cost() is not None:
         return []
-    simulation = Simulation(users_per_round=cfg.users_per_round, noise_multiplier=cfg.noise_multiplier, rounds=rounds)
+    simulation = Simulation(users_per_round=sampler.users_per_round, noise_multiplier=noise_multiplier, rounds=rounds)
+    scale = math.ceil(max(1.0, _HYPOTHETICAL_NOISE / noise_multiplier))
     found = []
     for users in _HYPOTHETICAL_USERS:
-        wanted = int(simulation.users_per_round * max(1.0, _HYPOTHETICAL_NOISE / simulation.noise_multiplier))
-        if users >= simulation.users_per_round:
-            found.append(asdict(deploy(simulation, users=users, users_per_round=min(wanted, users))))
+        whole = users // sampler.users_per_client * sampler.users_per_client
+        deployed = min(scale * sampler.users_per_round, whole)
+        if deployed >= sampler.users_per_round:
+            found.append(asdict(deploy(simulation, users=users, users_per_round=deployed)))
     return found
 
 
@@ -113,17 +121,21 @@ def _metrics(log: MetricsLog, round: int) -> dict[str, float | None]:
     return {name: value for name, value in row.items() if name not in columns}
 
 
-def _timing(cfg: DictConfig, clock: Clock, rounds: int) -> dict[str, Any]:
-    """Speed, and the peak of memory; how many examples a second is an exact private number and not released."""
+def _timing(cfg: DictConfig, job: Job, clock: Clock, rounds: int) -> dict[str, Any]:
+    """Speed, and the peak of memory; all of them follow the amount of private data, so that nothing is released."""
+    names = ("seconds", "seconds_per_round", "client_updates_per_second", "examples_per_second", "peak_memory_bytes")
+    if clock.examples is None:
+        return dict.fromkeys(names)
     kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     training = max(clock.training, 1e-9)
-    return {
-        "seconds": clock.seconds(),
-        "seconds_per_round": clock.training / max(rounds, 1),
-        "client_updates_per_second": clock.updates / training,
-        "examples_per_second": None if is_secret(cfg) else clock.examples / training,
-        "peak_memory_bytes": kibibytes * (1 if sys.platform == "darwin" else 1024),
-    }
+    values = (
+        clock.seconds(),
+        clock.training / max(rounds, 1),
+        rounds * job.plan.sampler.planned_clients / training,
+        clock.examples / training,
+        kibibytes * (1 if sys.platform == "darwin" else 1024),
+    )
+    return dict(zip(names, values, strict=True))
 
 
 def _data(cfg: DictConfig, job: Job) -> dict[str, Any]:
@@ -136,12 +148,6 @@ def _data(cfg: DictConfig, job: Job) -> dict[str, Any]:
     return {"name": users.name, "users": users.num_users, **(private if is_secret(cfg) else exact)}
 
 
-def _command(cfg: DictConfig) -> str:
-    """What to type for the same run; a released run has no seed to repeat."""
-    said = [word for word in HydraConfig.get().overrides.task if not (is_secret(cfg) and word.startswith("seed="))]
-    return " ".join(["fedemb train", *map(shlex.quote, said)])
-
-
 def _table(report: dict[str, Any]) -> Table:
     """Metrics, privacy and speed for the console."""
     table = Table(
@@ -152,6 +158,8 @@ def _table(report: dict[str, Any]) -> Table:
     privacy, timing = report["privacy"], report["timing"]
     interval = f"[{lower(privacy['epsilon_attack'])}, {upper(privacy['epsilon'])}]"
     table.add_row("ε", f"{interval} at δ = {small(privacy['delta'])}", end_section=True)
-    table.add_row("", "user-level, substitute-one" + ("" if report["seed"] is None else ", if the seed were secret"))
-    table.add_row("time", f"{timing['seconds']:.0f} s, {timing['client_updates_per_second']:.1f} client updates/s")
+    condition = "" if report["seed"] is None else ", if the seed were secret"
+    table.add_row("", f"{privacy['unit']}-level, substitute-one{condition}")
+    if timing["seconds"] is not None:
+        table.add_row("time", f"{timing['seconds']:.0f} s, {timing['client_updates_per_second']:.1f} client updates/s")
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from rich.console import Console
 
 from fedemb.cli.build import Job, build, is_secret
 from fedemb.cli.progress import Progress
-from fedemb.cli.resume import agreed_config
+from fedemb.cli.resume import agreed_config, refuse_nothing_to_resume
 from fedemb.cli.summary import conclude
 from fedemb.core.params import split, to
 from fedemb.core.types import Params
@@ -39,11 +40,12 @@ _INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
 def run(cfg: DictConfig) -> None:
     """Train, measure, report."""
-    folder = RunFolder(path=run_path(cfg))
+    folder, said = RunFolder(path=run_path(cfg)), list(HydraConfig.get().overrides.task)
     resumed = bool(cfg.resume) and folder.is_used()
     if resumed:
-        cfg = agreed_config(cfg, folder.config, list(HydraConfig.get().overrides.task))
+        cfg = agreed_config(cfg, DictConfig(OmegaConf.create(_saved(cfg, said))), folder.config, said)
     else:
+        refuse_nothing_to_resume(cfg, said, folder.path)
         folder.refuse_if_used()
     torch.backends.cudnn.deterministic = True  # resumed runs are bit-equal
     torch.backends.cudnn.allow_tf32 = False  # float32 is float32
@@ -52,15 +54,16 @@ def run(cfg: DictConfig) -> None:
     last_round(cfg, job, _with_start(Ledger(), job), first_round=0)  # refuses a budget that pays for nothing
     with folder.locked():
         if not resumed:
-            folder.create(_saved(cfg))  # all that can be wrong with the command has been found by now
+            folder.create(_saved(cfg, said))  # all that can be wrong with the command has been found by now
         _train(cfg, job, folder, start)
 
 
 def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
     """From the last checkpoint, or from the start, to the report."""
-    state, seconds = _state(job, folder, start)
+    simulated = not is_secret(cfg)
+    state, times = _state(job, folder, start)
     last = last_round(cfg, job, state.ledger, first_round=state.round)
-    clock = Clock(**seconds)
+    clock = Clock(**{"examples": 0.0 if simulated else None, **times})
     log = MetricsLog.reopen(folder.metrics, state.round)
     saving = Checkpoint(every=cfg.checkpoint_every, folder=folder, clock=clock)
     measuring = Evaluate(
@@ -68,18 +71,18 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
     )
     console = Console()
     console.print(f"run folder {folder.path}", highlight=False, soft_wrap=True)
-    simulated = not is_secret(cfg)
+    if state.round == 0:
+        measuring.measure_now(state)  # also finds out early if the test data cannot be read
     progress = Progress(
         rounds=last,
         first_round=state.round,
         delta=job.delta,
-        show_loss=simulated,
+        show_private=simulated,
         metrics=log,
         log=folder.log,
         console=console,
     )
-    if state.round == 0:
-        measuring.measure_now(state)  # also finds out early if the test data cannot be read
+    clock.start_round()
     hooks: list[Hook] = [clock.lap, *([WriteDiagnostics(folder=folder.diagnostics)] if simulated else [])]
     with progress, _asked_to_stop() as asked:
         state = train(
@@ -93,6 +96,8 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
     if asked.is_set() and state.round < last:
         console.print(f"stopped after round {state.round}; go on with: fedemb train run={folder.path} resume=true")
         sys.exit(_INTERRUPTED)
+    if not log.rows or log.rows[-1]["round"] != state.round:
+        measuring.measure_now(state)  # a crash has spent what the budget had left
     conclude(cfg, job, folder, state, clock, log, console)
 
 
@@ -103,7 +108,7 @@ def _state(job: Job, folder: RunFolder, start: Params) -> tuple[RunState, dict[s
     _refuse_other_rounds(ledger, job, folder)
     saved = checkpoint.load(folder.checkpoints, ledger, job.device)
     if saved is not None:
-        if saved[0].round > ledger.entries:
+        if saved[0].round > job.rounds_charged(ledger):
             raise ValueError(f"{folder.ledger} holds fewer charges than the checkpoint has rounds: restore it")
         return saved
     trained, _ = split(start, job.task.is_shared)
@@ -141,7 +146,7 @@ def last_round(cfg: DictConfig, job: Job, ledger: Ledger, first_round: int) -> i
         target_epsilon=target,
         limit=cfg.rounds - first_round,
     )
-    if first_round == 0 and payable == 0:
+    if payable == 0 and job.rounds_charged(ledger) == 0:
         raise ValueError(
             f"budget.epsilon={target} at delta={job.delta:.3g} pays for no round: raise the budget or noise_multiplier"
         )
@@ -158,12 +163,13 @@ def run_path(cfg: DictConfig) -> Path:
     return Path("runs") / str(cfg.name) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 
-def _saved(cfg: DictConfig) -> str:
-    """config.yaml: the configuration as composed; a released run keeps no seed."""
+def _saved(cfg: DictConfig, said: list[str]) -> str:
+    """config.yaml: the command as a comment, the configuration as composed; a released run keeps no seed."""
     kept = cfg.copy()
     if is_secret(cfg):
         kept.seed = None
-    return str(OmegaConf.to_yaml(kept))
+        said = [word for word in said if not word.startswith("seed=")]
+    return f"# {' '.join(['fedemb train', *map(shlex.quote, said)])}\n{OmegaConf.to_yaml(kept)}"
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fedemb.core.files import sync
+
 FORMAT = 1
 MANIFEST = "manifest.json"
 
@@ -78,7 +80,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, folder / MANIFEST)
-    sync_folder(folder)
+    sync(folder)
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -111,12 +113,3 @@ def _manifest(fields: dict[str, Any]) -> Manifest:
     shards = tuple(Shard(**shard) for shard in fields["shards"])
     told = StoreInfo(**{**info, "image_shape": tuple(info["image_shape"]), "sources": sources})
     return Manifest(**{**fields, "info": told, "shards": shards})
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

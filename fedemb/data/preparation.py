@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fedemb.core.files import sha256
 from fedemb.data.manifest import Manifest, StoreInfo, read_manifest
 from fedemb.data.record import UserRecord
-from fedemb.data.store_writer import file_sha256, write_store
+from fedemb.data.store_writer import write_store
 
 
 class Progress(Protocol):
@@ -78,7 +79,7 @@ def _kept(folder: Path, info: StoreInfo, overwrite: bool) -> Manifest | None:
             "pass overwrite=true to replace it, or another out="
         )
     files = [(folder / shard.file, shard.sha256) for shard in manifest.shards]
-    return manifest if all(file.is_file() and file_sha256(file) == sha256 for file, sha256 in files) else None
+    return manifest if all(file.is_file() and sha256(file) == digest for file, digest in files) else None
 
 
 def _difference(found: StoreInfo, wanted: StoreInfo) -> str:

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from fedemb.core import check
-from fedemb.data.manifest import MANIFEST, Manifest, Shard, StoreInfo, sync_folder, write_manifest
+from fedemb.core.files import sha256, sync
+from fedemb.data.manifest import MANIFEST, Manifest, Shard, StoreInfo, write_manifest
 from fedemb.data.record import INSERT, TABLE, UserRecord, checksum, encode_raw
 
 _PAGE_BYTES = 8192
@@ -46,12 +47,6 @@ def write_store(
         raise ValueError(f"cannot write the store {folder} ({error}): make room there, or pass another out=") from None
     finally:
         writer.clear()
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Writer:
@@ -83,7 +78,7 @@ class _Writer:
             os.replace(self._temporary(number), self._folder / shard.file)
         for stale in set(self._folder.glob("users-*.sqlite")) - {self._folder / shard.file for shard in shards}:
             stale.unlink()
-        sync_folder(self._folder)
+        sync(self._folder)
         manifest = Manifest(
             info=self._info,
             users=sum(self._sizes),
@@ -123,7 +118,7 @@ class _Writer:
             first=sum(self._sizes[:number]),
             users=self._sizes[number],
             bytes=temporary.stat().st_size,
-            sha256=file_sha256(temporary),
+            sha256=sha256(temporary),
         )
 
     def _temporary(self, number: int) -> Path:

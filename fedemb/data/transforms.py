@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
 from fedemb.core import check
+from fedemb.core.pixels import scale_pixels
 from fedemb.core.types import Batch
 
 Transform = Callable[[Batch, np.random.Generator], Batch]
@@ -43,7 +44,7 @@ class ScalePixels:
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
         """Scale "image"."""
-        return {**batch, "image": batch["image"].to(torch.float32).div(128.0).sub_(1.0)}
+        return {**batch, "image": scale_pixels(batch["image"])}
 
 
 @dataclass(frozen=True, kw_only=True)

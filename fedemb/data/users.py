@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from fedemb.core.types import Batch, UserId
 
 class UserDataset(ABC):
     """Images grouped by the person they belong to. Users are numbered 0 .. num_users - 1."""
+
+    unit: ClassVar[str] = "user"
+    """What one "user" stands for, and so what the guarantee protects: "user", or "example" for a single image."""
 
     @property
     @abstractmethod
@@ -63,9 +66,18 @@ class InMemoryUsers(UserDataset):
     """Users whose examples fit in memory: one Batch a user."""
 
     def __init__(self, examples: Sequence[Batch]) -> None:
-        """examples: per user {"image": [n, Ch, H, W] uint8, "label": [n] int64}, n may be 0."""
+        """examples: per user {"image": [n, Ch, H, W] uint8, "label": [n] int64}, n may be 0.
+
+        Raises: ValueError for a user whose images have another shape, or another number than the labels; found out
+            here, because an error in a round would tell who was drawn.
+        """
         if not examples:
             raise ValueError("a data set needs at least one user, got an empty list")
+        shape = examples[0]["image"].shape[1:]
+        for user, batch in enumerate(examples):
+            if batch["image"].shape[1:] != shape or len(batch["image"]) != len(batch["label"]):
+                found = f"{list(batch['image'].shape)} and {list(batch['label'].shape)}"
+                raise ValueError(f"user {user}: images and labels must be [n, {list(shape)}] and [n], got {found}")
         self._examples = list(examples)
 
     @property
@@ -106,6 +118,8 @@ class InMemoryUsers(UserDataset):
 
 class ExampleAsUser(UserDataset):
     """Every image of another data set as a user of its own: example-level privacy as a special case."""
+
+    unit = "example"
 
     def __init__(self, base: UserDataset) -> None:
         """base: its users' numbers of examples are read once, O(num_users of base) time and memory."""

@@ -16,6 +16,9 @@ from fedemb.privacy.clipping import clip
 Load = Callable[[VirtualClient], Batch]
 """A virtual client -> its batches [S, B, ...] on the CPU; S may be 0."""
 
+IDLE = VirtualClient(round=0, seed=0, users=())
+"""A client that has nobody and sends zero."""
+
 
 class Executor(ABC):
     """Runs the work of a cohort on the device that the parameters are on."""
@@ -32,8 +35,7 @@ class Executor(ABC):
 
 def zero_sum(work: ClientWork, shared: Params) -> Params:
     """A float64 zero for every name of an update: what a client without users sends."""
-    idle = VirtualClient(round=0, seed=0, users=())
-    return zeros_like(work.finish(shared, work.begin(shared, idle)), dtype=torch.float64)
+    return zeros_like(work.finish(shared, work.begin(shared, IDLE)), dtype=torch.float64)
 
 
 def diagnose(norms: list[torch.Tensor], finals: list[ClientState]) -> Diagnostics:

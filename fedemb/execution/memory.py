@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -34,21 +33,10 @@ class _CountBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClientBytes:
-    """Upper bounds of what one client holds: `step` while it steps, state included, and `batch` for each minibatch."""
+def client_bytes(work: ClientWork, shared: Params, client: VirtualClient, batches: Batch) -> int:
+    """An upper bound of what one client holds while it steps: a batch, its state and all that the step makes.
 
-    step: int
-    batch: int
-
-    def of(self, clients: int, steps: int) -> int:
-        """Bytes of so many clients, each padded to so many local steps."""
-        return clients * (self.step + steps * self.batch)
-
-
-def client_bytes(work: ClientWork, shared: Params, client: VirtualClient, batches: Batch) -> ClientBytes:
-    """Counted on one step with a batch of zeros, so that it depends on shapes alone and never on a client's data.
-
+    Counted on a batch of zeros, so that it depends on shapes alone and never on a client's data.
     batches: [S, B, ...], any S, on the device of the parameters.
     """
     zeros = {name: value.new_zeros(value.shape[1:]) for name, value in batches.items()}
@@ -56,6 +44,5 @@ def client_bytes(work: ClientWork, shared: Params, client: VirtualClient, batche
     with counter:
         state = work.begin(shared, client)
         work.step(shared, state, zeros)
-    held = sum(value.numel() * value.element_size() for value in state.params.values())
-    batch = sum(value.numel() * value.element_size() for value in zeros.values())
-    return ClientBytes(step=counter.total + held, batch=batch)
+    held = [*state.params.values(), *zeros.values()]
+    return counter.total + sum(value.numel() * value.element_size() for value in held)

@@ -17,8 +17,8 @@ from fedemb.core import check
 from fedemb.core.params import add, stack, to
 from fedemb.core.types import Batch, Cohort, Diagnostics, Params, VirtualClient
 from fedemb.data.batching import pad_steps
-from fedemb.execution.executor import Executor, Load, diagnose, zero_sum
-from fedemb.execution.memory import ClientBytes, client_bytes
+from fedemb.execution.executor import IDLE, Executor, Load, diagnose, zero_sum
+from fedemb.execution.memory import client_bytes
 from fedemb.privacy.clipping import clip
 
 
@@ -40,11 +40,18 @@ def select(active: Tensor, new: ClientState, old: ClientState) -> ClientState:
     return ClientState(pick(new.params, old.params), slots, *scalars)
 
 
+def equal_chunks(clients: int, most: int) -> int:
+    """The size of the fewest equal chunks of at most `most` (and at least one) that hold all clients."""
+    chunks = -(-clients // max(most, 1))
+    return -(-clients // chunks)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Vectorised(Executor):
     """Clients in chunks under vmap; ragged clients are padded with masked steps.
 
-    memory_gib: bound on what one chunk may hold, in 2^30 bytes; at least one client runs whatever the bound.
+    memory_gib: bound, in 2^30 bytes, on what one step of a chunk may hold beside the clients' images; one client runs
+        whatever the bound.
     """
 
     memory_gib: float = 2.0
@@ -64,25 +71,29 @@ class Vectorised(Executor):
             total = add(total, {name: value.sum(0) for name, value in clipped.items()})
             norms += list(lengths)
             finals += [ClientState({}, {}, *scalars) for scalars in zip(*states[2:], strict=True)]
-        return total, diagnose(norms, finals)
+        real = len(cohort.clients)
+        return total, diagnose(norms[:real], finals[:real])
 
     def _chunks(
         self, work: ClientWork, shared: Params, cohort: Cohort, load: Load
-    ) -> Iterator[tuple[list[VirtualClient], list[Batch]]]:
-        """Consecutive clients that fit the bound together, padded to the longest of them; each is loaded once."""
-        bound = self.memory_gib * 2**30
-        needed: ClientBytes | None = None
-        clients, chunk, steps = list[VirtualClient](), list[Batch](), 0
-        for client in cohort.clients:
-            batches = to(load(client), next(iter(shared.values())).device)
-            needed = needed or client_bytes(work, shared, client, batches)
-            longer = max(steps, len(batches["mask"]))
-            if chunk and needed.of(len(chunk) + 1, longer) > bound:
-                yield clients, chunk
-                clients, chunk, longer = [], [], len(batches["mask"])
-            clients, chunk, steps = [*clients, client], [*chunk, batches], longer
-        if chunk:
-            yield clients, chunk
+    ) -> Iterator[tuple[Sequence[VirtualClient], list[Batch]]]:
+        """Consecutive clients in equal chunks, the last one filled up with clients without users.
+
+        The size follows from the shape of a batch and the number of clients, never from anybody's data: kernels round
+        differently for different sizes, and one user's images must not move another client's update by even that.
+        """
+        device, size, ready = next(iter(shared.values())).device, 0, list[Batch]()
+        for position, client in enumerate(cohort.clients):
+            ready.append(to(load(client), device))
+            if not size:
+                needed = client_bytes(work, shared, client, ready[0])
+                size = equal_chunks(len(cohort.clients), int(self.memory_gib * 2**30 // needed))
+            if len(ready) == size or position + 1 == len(cohort.clients):
+                clients = cohort.clients[position + 1 - len(ready) : position + 1]
+                idle = {name: value[:0] for name, value in ready[0].items()}
+                missing = size - len(ready)
+                yield [*clients, *[IDLE] * missing], [*ready, *[idle] * missing]
+                ready = []
 
     def _train(
         self, work: ClientWork, shared: Params, clients: Sequence[VirtualClient], batches: Sequence[Batch]

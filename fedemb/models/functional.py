@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,13 +28,26 @@ def refuse_buffers(module: nn.Module) -> None:
             )
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let a module's constructor draw from the run's seed: `with seeded(seed): backbone = Backbone(...)`.
+
+    For the parameters that `fresh_params` cannot draw again; it has a stream of its own, so that no draw comes twice.
+    """
+    with _torch_drawing_from(generator(seed, "constructor")):
+        yield
+
+
 def fresh_params(module: nn.Module, seed: int) -> Params:
-    """New parameters from each layer's own initialiser; the module itself is left alone."""
+    """New parameters from each layer's own initialiser; the module itself is left alone.
+
+    A parameter that no layer's reset_parameters() or _reset_parameters() covers keeps the value that the constructor
+    gave it: make the module within `seeded`.
+    """
     clone = copy.deepcopy(module).cpu()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(generator(seed, "model").integers(2**32)))
+    with _torch_drawing_from(generator(seed, "model")):
         for layer in reversed(list(clone.modules())):  # children first: a parent's rule has the last word
-            reset = getattr(layer, "reset_parameters", None)
+            reset = getattr(layer, "reset_parameters", getattr(layer, "_reset_parameters", None))
             if callable(reset):
                 reset()
     return {name: value.detach().clone() for name, value in clone.named_parameters()}
@@ -40,3 +56,11 @@ def fresh_params(module: nn.Module, seed: int) -> Params:
 def call(module: nn.Module, params: Params, images: Tensor) -> Tensor:
     """module(images) with the given parameters in place of its own."""
     return torch.func.functional_call(module, params, (images,), strict=True)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _torch_drawing_from(stream: np.random.Generator) -> Iterator[None]:
+    """PyTorch's CPU generator seeded by a draw of the stream, and given back as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(stream.integers(2**32)))  # torch.manual_seed would reseed the GPUs
+        yield

@@ -41,6 +41,9 @@ from fedemb.privacy.pld import certified_epsilon
 Events: TypeAlias = DpEvent | Iterable[tuple[DpEvent, int]]
 """One event, or events with how often each happened."""
 
+ACCOUNTANT = "privacy-loss distribution of the worst pair of each round; lower end: a concrete attack pair"
+"""What prints an epsilon, in words."""
+
 SMALLEST_DELTA = 1e-12
 LEAST_NOISE = 1e-6
 """Noise below this fraction of the sensitivity is priced as none."""

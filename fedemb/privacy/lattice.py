@@ -37,6 +37,10 @@ class Lattice:
         """The integers that carry mass, as floats [n]."""
         return self.first + np.arange(len(self.log_mass), dtype=np.float64)
 
+    def between(self, begin: int, end: int) -> Lattice:
+        """The part in places begin to end - 1 of log_mass, at the same values."""
+        return Lattice(log_mass=self.log_mass[begin:end], first=self.first + begin)
+
     def tilted(self, tilt: float) -> Array:
         """mass * exp(tilt * value), scaled to a sum of 1."""
         return np.asarray(np.exp(self.log_mass + tilt * self.values - self.log_mgf(tilt)))

@@ -15,6 +15,7 @@ from typing import Any
 
 from dp_accounting import DpEvent
 
+from fedemb.core.files import sync
 from fedemb.privacy.events import from_plain, to_plain
 
 
@@ -41,7 +42,7 @@ class Ledger:
                 os.fsync(file.fileno())
         except FileExistsError:
             raise ValueError(f"{path} exists already: resume that run, or choose another run folder") from None
-        _sync_folder(path.parent)
+        sync(path.parent)
         return cls(path=path)
 
     @classmethod
@@ -148,12 +149,3 @@ def _is_charge(path: Path, number: int, line: bytes) -> bool:
 def _key(plain: Mapping[str, Any]) -> str:
     """One string for equal events."""
     return json.dumps(plain, sort_keys=True, allow_nan=False)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new file's name durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,17 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from fedemb.privacy.lattice import Lattice, Terms, TiltedSum, WindowTooLarge, tail_tilt, tilted_sum
+from fedemb.privacy.lattice import Lattice, Terms, TiltedSum, WindowTooLarge, centring_tilt, tail_tilt, tilted_sum
 from fedemb.privacy.pairs import Round
 
 Array = NDArray[np.float64]
 
 _CUT_SHARE = 1e-6  # of delta: the losses beyond the grid, charged as certain failure
+_SPLIT_CUT_SHARE = 1e-4  # the same where rounds are split; a shorter grid is a finer one
+_SECOND_JUMP_SHARE = 1e-4  # of delta: two or more jumps, charged as certain failure
 _ROUND_OFF_SHARE = 1e-6  # of delta: relative rounding of masses and exponents, T * 1e-13 for T rounds
 _START_POINTS = 128  # grid points over one round's losses before the first refinement
+_LEAST_STEPS = 32  # of the grid below epsilon, for the gain of a refinement to say what is left
 _REFINE = 4
 _TOLERANCE = 1e-3  # relative gain of the last refinement; what is left is between a third and a fifteenth of it
 _MAX_POINTS = 1 << 21
+_MAX_SPLIT = 8  # distinct rounds; each has its own sum with one jump
+_RECENTRE = 3  # times per grid
 _MAX_EXPONENT = 600.0
 
 
@@ -43,35 +48,67 @@ def certified_epsilon(rounds: Sequence[tuple[Round, int]], delta: float) -> Cert
 
     Args: rounds: distinct, at least one, each with noise and with a count >= 1. delta: in (0, 1).
     """
-    reach = loss_reach(rounds, delta)
-    step = reach / _START_POINTS
     at_zero = sum(count * float(np.exp(round_.log_delta(np.zeros(1))[0])) for round_, count in rounds)
     if at_zero <= delta:
-        return Certified(epsilon=0.0, step=step)
+        return Certified(epsilon=0.0, step=loss_reach(rounds, delta) / _START_POINTS)
+    whole, blurred = _refined(rounds, delta, split=False)
+    if not blurred:
+        return whole
+    divided, _ = _refined(rounds, delta, split=True, start=whole.epsilon)
+    return divided if divided.epsilon < whole.epsilon else whole
+
+
+def _refined(
+    rounds: Sequence[tuple[Round, int]], delta: float, *, split: bool, start: float = np.inf
+) -> tuple[Certified, bool]:
+    """(the bound on ever finer grids until it no longer falls, whether it was given up for the split one).
+
+    start: a bound that is known already; where the tilts of Chernoff's bound blur a split sum, those that suit the
+    best bound so far are tried as well. Every tilt gives a bound, so the least is one.
+    """
+    share = _SPLIT_CUT_SHARE if split else _CUT_SHARE
+    reach = loss_reach(rounds, delta, share)
+    step = reach / _START_POINTS
     best = Certified(epsilon=np.inf, step=step)
-    log_delta = np.log(delta * (1 - _CUT_SHARE - _ROUND_OFF_SHARE))
-    rate = None  # tilt per unit of loss; that of the last, coarser grid serves as well and costs less
+    rates: list[float] = []  # tilts per unit of loss; those of the last, coarser grid serve as well and cost less
+    share += _ROUND_OFF_SHARE + _SECOND_JUMP_SHARE * split
+    log_delta = np.log(delta * (1 - share))
     while True:
         terms = [(discretise(round_, reach, step), count) for round_, count in rounds]
-        tilt = tail_tilt(terms, log_delta) if rate is None else rate * step
+        parts = split_once(terms, np.sqrt(2 * _SECOND_JUMP_SHARE * delta)) if split else [terms]
+        if len(rates) != len(parts):
+            rates = [tail_tilt(part, log_delta) / step for part in parts]
         try:
-            epsilon = _solve(terms, tilt, log_delta, step)
+            epsilon, blur = _solve(_sums(parts, rates, step), log_delta, step)
+            for _ in range(_RECENTRE if split else 0):
+                if blur <= _TOLERANCE:
+                    break
+                rates = [centring_tilt(part, min(start, best.epsilon, epsilon) / step) / step for part in parts]
+                again, blur = _solve(_sums(parts, rates, step), log_delta, step)
+                epsilon = min(epsilon, again)
         except WindowTooLarge:
             if np.isfinite(best.epsilon):
-                return best
+                return best, False
             step *= _REFINE
             continue
         gain = best.epsilon - epsilon
         best = Certified(epsilon=min(epsilon, best.epsilon), step=step)
-        if gain <= _TOLERANCE * best.epsilon:
-            return best
-        rate = tail_tilt(terms, log_delta) / step
+        if blur > _TOLERANCE and not split and len(rounds) <= _MAX_SPLIT:
+            return best, True
+        converged = gain <= _TOLERANCE * best.epsilon and epsilon >= _LEAST_STEPS * step
+        if converged or epsilon == 0 or _REFINE * reach / step > _MAX_POINTS / 2:
+            return best, False
+        rates = [tail_tilt(part, log_delta) / step for part in parts]
         step /= _REFINE
 
 
-def loss_reach(rounds: Sequence[tuple[Round, int]], delta: float) -> float:
-    """A loss that all rounds together exceed with at most a millionth of `delta`."""
-    log_cut = np.log(delta * _CUT_SHARE / sum(count for _, count in rounds))
+def _sums(parts: Sequence[Terms], rates: Sequence[float], step: float) -> list[TiltedSum]:
+    return [tilted_sum(part, rate * step, _MAX_POINTS) for part, rate in zip(parts, rates, strict=True)]
+
+
+def loss_reach(rounds: Sequence[tuple[Round, int]], delta: float, share: float = _CUT_SHARE) -> float:
+    """A loss that all rounds together exceed with at most `share` of `delta`."""
+    log_cut = np.log(delta * share / sum(count for _, count in rounds))
     high = 1e-12
     while any(round_.log_delta(np.array([high]))[0] > log_cut for round_, _ in rounds):
         high *= 1.25
@@ -98,34 +135,66 @@ def discretise(round_: Round, reach: float, step: float) -> Lattice:
     return Lattice(log_mass=np.concatenate([(positive - k[1:] * step)[::-1], [middle], positive]), first=-size)
 
 
-def _solve(terms: Terms, tilt: float, log_delta: float, step: float) -> float:
-    """The least epsilon >= 0 at which the composed discrete loss has a profile of at most exp(log_delta).
+def split_once(terms: Terms, limit: float) -> list[Terms]:
+    """The sum as measures that add up to it, but for what has mass `limit`^2 / 2: [no jump, one jump of term 0, ...].
+
+    A jump is a loss above a threshold that all terms together exceed with mass at most `limit`, so that two or
+    more jumps have mass limit^2 / 2. Where one rare, huge loss makes up the tail, no tilt suits both it and the many
+    small losses, and the transform's error, which is relative to all the tilted mass, drowns the answer. Each part
+    alone is easy: without jumps the tail is light; with one the mass is small from the start, and so is its error.
+
+    Args: terms: on the same integers, with masses of at most 1.
+    """
+    tail = np.sum([count * np.exp(lattice.log_mass[::-1]).cumsum()[::-1] for lattice, count in terms], axis=0)
+    cut = int(np.argmax(np.append(tail, 0.0) <= limit))
+    kept = [lattice.between(0, cut) for lattice, _ in terms]
+    counts = [count for _, count in terms]
+    parts: list[Terms] = [list(zip(kept, counts, strict=True))]
+    for i, (lattice, count) in enumerate(terms):
+        jump = lattice.between(cut, len(tail))
+        jump = Lattice(log_mass=jump.log_mass + np.log(count), first=jump.first)
+        if np.isfinite(jump.log_mass).any():
+            rest = [(other, times - (i == j)) for j, (other, times) in enumerate(parts[0]) if times > (i == j)]
+            parts.append([*rest, (jump, 1)])
+    return parts
+
+
+def _solve(sums: Sequence[TiltedSum], log_delta: float, step: float) -> tuple[float, float]:
+    """The least epsilon >= 0 at which the discrete losses together have a profile of at most exp(log_delta).
 
     Between grid points the profile of a discrete loss is linear in e^epsilon.
+    Returns: (epsilon, share of delta that the sums' errors take there).
     """
-    ratio, first = _profile_ratio(tilted_sum(terms, tilt, _MAX_POINTS), log_delta, step)
+    first = max(total.first for total in sums)
+    end = max(total.first + len(total.tilted) for total in sums) + 1
+    both = [_profile_ratio(total, log_delta, step, first, end) for total in sums]
+    ratio, blur = np.sum([profile for profile, _ in both], axis=0), np.sum([error for _, error in both], axis=0)
+    ratio += blur
     above = np.flatnonzero(ratio > 1)
-    if len(above) == 0 or above[-1] + 1 == len(ratio):
-        return max((first + len(ratio) * (len(above) > 0)) * step, 0.0)
+    if len(above) == 0:
+        return max(first * step, 0.0), float(blur[0])
     last = int(above[-1])
+    if last + 1 == len(ratio):  # the errors alone exceed delta; Chernoff's bound, an equal share for each sum, holds
+        chernoff = max((total.log_scale - log_delta + np.log(len(sums))) / total.tilt for total in sums)
+        return max(chernoff * step, 0.0), float(blur[last])
     share = (ratio[last] - 1) / (ratio[last] - ratio[last + 1])
     with np.errstate(divide="ignore"):
         rise = np.logaddexp(np.log1p(-share), np.log(share) + step)  # log(1 + share (e^step - 1)) for any step
-    return max((first + last) * step + float(rise), 0.0)
+    return max((first + last) * step + float(rise), 0.0), float(blur[last])
 
 
-def _profile_ratio(total: TiltedSum, log_delta: float, step: float) -> tuple[Array, int]:
-    """profile / delta at the grid points first, first + 1, ..., as an upper bound: (ratio [n], first).
+def _profile_ratio(total: TiltedSum, log_delta: float, step: float, first: int, end: int) -> tuple[Array, Array]:
+    """profile / delta at the grid points `first` to `end` - 1 and a bound on its error: each [end - first].
 
     With m(k) the mass at loss k h, profile(j h) = sum over k > j of m(k) (1 - e^(-(k-j) h)), written as
     (1 - e^-h) times the sum over i >= j of G(i), where G(i) = sum over k > i of m(k) e^(-(k-i-1) h): no subtraction.
+    Beyond the sum's window there is nothing but error. `first` is not before the window.
     """
-    centre = (total.log_scale - log_delta) / total.tilt  # Chernoff's own epsilon, where the weight is 1
-    values = total.first + np.arange(len(total.tilted), dtype=np.float64)
-    keep = total.tilt * (centre - values) < _MAX_EXPONENT
-    values, tilted = values[keep], np.maximum(total.tilted[keep], 0)
-    weight = np.exp(total.tilt * (centre - values))
-    later = np.append((tilted * weight)[1:], 0.0)[::-1]
+    values = np.arange(first, end, dtype=np.float64)
+    weight = np.exp(np.minimum(total.log_scale - log_delta - total.tilt * values, _MAX_EXPONENT))
+    masses = np.zeros(len(values))
+    inside = total.tilted[first - total.first :]
+    masses[: len(inside)] = np.maximum(inside, 0)
+    later = np.append((masses * weight)[1:], 0.0)[::-1]
     discounted = lfilter([1.0], [1.0, -np.exp(-step)], later)
-    profile = -np.expm1(-step) * np.cumsum(discounted)[::-1]
-    return profile + total.error * weight, int(values[0])
+    return -np.expm1(-step) * np.cumsum(discounted)[::-1], total.error * weight

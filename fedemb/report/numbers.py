@@ -20,13 +20,14 @@ def lower(value: float, digits: int = 3) -> str:
 
 
 def small(value: float | None) -> str:
-    """A number such as δ: "2.9e-3" below 0.01, else three digits."""
+    """A δ, rounded up to two digits, so that what is printed holds: 0.00294 -> "3e-3"; three digits from 0.01 on."""
     if value is None:
         return DASH
     if value == 0 or abs(value) >= 0.01:
-        return f"{value:.3g}"
-    mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
+        return _directed(value, 3, ROUND_CEILING)
+    shortest = Decimal(repr(value))
+    rounded = shortest.quantize(Decimal(1).scaleb(shortest.adjusted() - 1), rounding=ROUND_CEILING)
+    return f"{rounded.scaleb(-rounded.adjusted()).normalize()}e{rounded.adjusted()}"
 
 
 def metric(value: float | None) -> str:

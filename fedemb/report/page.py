@@ -6,10 +6,10 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from fedemb.core.files import write_atomically
 from fedemb.report import sections
 from fedemb.report.style import STYLE
 from fedemb.report.summary import RunSummary, read_run
-from fedemb.server.checkpoint import write_atomically
 
 _PAGE = Template("""<!DOCTYPE html>
 <html lang="en">

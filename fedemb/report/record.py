@@ -10,21 +10,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fedemb.core.files import write_atomically
+from fedemb.privacy.accounting import PrivacySpend
 from fedemb.report.numbers import lower, small, upper
-from fedemb.server.checkpoint import write_atomically
 
 _PACKAGES = ("fedemb", "torch", "numpy", "dp-accounting", "hydra-core")
 
 
-def claim(*, epsilon: float, epsilon_attack: float, delta: float, sampling: str, secret: bool) -> str:
-    """What may be said of the run, in one sentence."""
-    if math.isinf(epsilon):
+def claim(spent: PrivacySpend, *, unit: str, sampling: str, secret: bool) -> str:
+    """What may be said of the run. unit: "user" or "example". secret: was all randomness secret?"""
+    if math.isinf(spent.epsilon):
         return "No privacy guarantee: ε is infinite, as the noise is zero or the start has seen private data."
     condition = "" if secret else " It would hold if the seed were secret: this run is a simulation."
     return (
-        f"User-level differential privacy, substitute-one, {sampling}: "
-        f"ε in [{lower(epsilon_attack)}, {upper(epsilon)}] at δ = {small(delta)}, certified at the upper end, "
-        f"shown by an attack at the lower. It covers the models, not the choice of hyper-parameters.{condition}"
+        f"{unit.capitalize()}-level differential privacy, substitute-one, {sampling}: ε in "
+        f"[{lower(spent.epsilon_attack)}, {upper(spent.epsilon)}] at δ = {small(spent.delta)}, certified at the upper "
+        f"end, shown by an attack at the lower. It covers the models, not the choice of hyper-parameters, timing or "
+        f"floating-point attacks.{condition}"
     )
 
 

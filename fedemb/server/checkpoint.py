@@ -6,9 +6,7 @@ checkpoint, never half of one.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +15,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fedemb.core.files import sha256, sync, write_atomically
 from fedemb.core.types import Params
 from fedemb.privacy.ledger import Ledger
 from fedemb.server.optimizer import ServerState
 from fedemb.server.plan import RunState
 
 _FORMAT = 1
-
-
-def sync(path: Path) -> None:
-    """Flush a file or a folder's entries to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's content in one step that survives a crash."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text)
-    sync(draft)
-    draft.replace(path)
-    sync(path.parent)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _tensors(state: RunState) -> Params:
@@ -75,7 +51,7 @@ def save(folder: Path, state: RunState, progress: dict[str, Any]) -> None:
         "round": state.round,
         "updates": state.server.updates,
         "tensors": name,
-        "sha256": _digest(folder / name),
+        "sha256": sha256(folder / name),
         "progress": progress,
     }
     write_atomically(folder / "latest.json", json.dumps(record) + "\n")
@@ -104,7 +80,7 @@ def load(folder: Path, ledger: Ledger, device: torch.device | str = "cpu") -> tu
         return None
     try:
         record = json.loads(commit.read_text())
-        if _digest(folder / record["tensors"]) != record["sha256"]:
+        if sha256(folder / record["tensors"]) != record["sha256"]:
             raise ValueError(f"the checksum of {record['tensors']} does not match")
         tensors = load_file(folder / record["tensors"], device=str(device))
         server = ServerState(

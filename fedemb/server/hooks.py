@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from fedemb.core.files import write_atomically
 from fedemb.core.types import Diagnostics, Params
 from fedemb.privacy.accounting import PrivacySpend
 from fedemb.privacy.ledger import Ledger
@@ -26,13 +27,13 @@ Measure = Callable[[Params], Metrics]
 class Clock:
     """How long a run has taken, over all processes that worked on it.
 
-    elapsed: seconds in earlier processes. training: seconds within rounds, and updates, examples: what they handled.
+    elapsed: seconds in earlier processes. training: seconds within rounds.
+    examples: images that those rounds trained on, an exact private number; None where it must not be kept.
     """
 
     elapsed: float = 0.0
     training: float = 0.0
-    updates: int = 0
-    examples: float = 0.0
+    examples: float | None = None
     _started: float = field(default_factory=time.perf_counter)
     _round_started: float = field(default_factory=time.perf_counter)
 
@@ -40,20 +41,27 @@ class Clock:
         """Since the run began, measuring and saving included, pauses between processes left out."""
         return self.elapsed + time.perf_counter() - self._started
 
+    def public_seconds(self) -> float | None:
+        """The same where exact private values may be kept; None elsewhere, as time follows the amount of data."""
+        return None if self.examples is None else self.seconds()
+
     def lap(self, state: RunState, diagnostics: Diagnostics) -> None:
         """The first hook: a round is over."""
         self.training += time.perf_counter() - self._round_started
-        self.updates += len(diagnostics.examples)
-        self.examples += float(diagnostics.examples.sum())
+        if self.examples is not None:
+            self.examples += float(diagnostics.examples.sum())
+
+    def start_round(self) -> None:
+        """A round begins now."""
+        self._round_started = time.perf_counter()
 
     def mark(self, state: RunState, diagnostics: Diagnostics) -> None:
         """The last hook: the next round begins."""
-        self._round_started = time.perf_counter()
+        self.start_round()
 
-    def record(self) -> dict[str, float]:
+    def record(self) -> dict[str, float | None]:
         """What a later process goes on from."""
-        seconds = self.seconds()
-        return {"elapsed": seconds, "training": self.training, "updates": self.updates, "examples": self.examples}
+        return {"elapsed": self.seconds(), "training": self.training, "examples": self.examples}
 
 
 @dataclass(kw_only=True)
@@ -76,7 +84,7 @@ class MetricsLog:
     def append(self, row: dict[str, float | None]) -> None:
         """Add a row and write the file."""
         self.rows = [old for old in self.rows if old["round"] != row["round"]] + [row]
-        checkpoint.write_atomically(self.path, pd.DataFrame(self.rows).to_csv(index=False))
+        write_atomically(self.path, pd.DataFrame(self.rows).to_csv(index=False))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +110,7 @@ class Evaluate:
             averaged = self.measure(state.server.averaged())
             metrics |= {f"ema/{name}": value for name, value in averaged.items()}
         spent = self.spend(state.ledger)
-        row: dict[str, float | None] = {"round": state.round, "seconds": self.clock.seconds()}
+        row: dict[str, float | None] = {"round": state.round, "seconds": self.clock.public_seconds()}
         self.log.append({**row, "epsilon": spent.epsilon, "epsilon_attack": spent.epsilon_attack, **metrics})
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedemb.server.checkpoint import write_atomically
+from fedemb.core.files import write_atomically
 
 _LOCK = ".lock"
 

@@ -21,6 +21,7 @@ from fedemb.models.functional import call, fresh_params, refuse_buffers
 from fedemb.tasks.heads import Head
 from fedemb.tasks.task import Task
 
+_HEAD = "head."  # what the names of the local parameters start with
 _NEVER = -1e9  # logit of a class that the client does not have: finite, so that padding gives no NaN
 
 
@@ -29,7 +30,7 @@ class EmbeddingTask(Task):
     """Identity classification within a virtual client.
 
     backbone: images [B, Ch, H, W] -> [B, D]; parameters only, no buffers.
-    local_classes: K, rows of the local head; a public constant, at least the identities of any virtual client.
+    local_classes: K >= 2, rows of the local head; a public constant, at least the identities of any virtual client.
     frozen: name patterns (* and ?) of backbone parameters that stay at their start.
     """
 
@@ -42,8 +43,18 @@ class EmbeddingTask(Task):
     def __post_init__(self) -> None:
         check.at_least("embedding_width", self.embedding_width, 1)
         check.at_least("local_classes", self.local_classes, 1)
+        if self.local_classes < 2:
+            raise ValueError(
+                "local_classes=1: a softmax over one class learns nothing; join more users into a virtual client "
+                "(users_per_client) or, where a user holds several identities, raise local_classes"
+            )
         refuse_buffers(self.backbone)
         names = [name for name, _ in self.backbone.named_parameters()]
+        if clash := [name for name in names if name.startswith(_HEAD)]:
+            raise ValueError(
+                f"the backbone's parameter '{clash[0]}' would be taken for the local head's, which start with "
+                f"'{_HEAD}'; rename the layer 'head' of {type(self.backbone).__name__}, or remove it"
+            )
         for pattern in self.frozen:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise ValueError(
@@ -52,13 +63,35 @@ class EmbeddingTask(Task):
         if not any(self.is_shared(name) for name in names):
             raise ValueError(f"frozen={list(self.frozen)} freezes every parameter: nothing is left to train")
 
+    def check_images(self, shape: Sequence[int]) -> None:
+        """Try the backbone on one black image.
+
+        shape: (Ch, H, W) of the data's images.
+        Raises: ValueError in one line if the backbone does not take them or does not give `embedding_width` numbers.
+        """
+        model, image = type(self.backbone).__name__, " x ".join(map(str, shape))
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # dropout draws
+            try:
+                embedding = self.backbone(torch.zeros(1, *shape))
+            except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+                raise ValueError(
+                    f"{model} does not take images of {image}: {' '.join(str(error).split())}; give the model the "
+                    "data's channels and size (LeNet: model.channels, model.size) or prepare images that fit it"
+                ) from error
+        found = list(embedding.shape) if isinstance(embedding, Tensor) else type(embedding).__name__
+        if found != [1, self.embedding_width]:
+            raise ValueError(
+                f"{model} turns one image of {image} into {found} and embedding_width={self.embedding_width} needs "
+                f"[1, {self.embedding_width}]; set embedding_width= to the model's width or change its last layer"
+            )
+
     def init(self, seed: int) -> Params:
         """The backbone's parameters."""
         return fresh_params(self.backbone, seed)
 
     def is_shared(self, name: str) -> bool:
         """Every backbone parameter that is not frozen."""
-        return not name.startswith("head.") and not any(fnmatchcase(name, pattern) for pattern in self.frozen)
+        return not name.startswith(_HEAD) and not any(fnmatchcase(name, pattern) for pattern in self.frozen)
 
     def init_local(self, seed: int) -> Params:
         """A fresh head."""
@@ -69,7 +102,7 @@ class EmbeddingTask(Task):
 
         batch: "image" [B, Ch, H, W] float, "label" [B] local classes, "classes" [B] their number, "mask" [B].
         """
-        head, backbone = split(params, lambda name: name.startswith("head."))
+        head, backbone = split(params, lambda name: name.startswith(_HEAD))
         logits = self.head.logits(head, call(self.backbone, backbone, batch["image"]))
         absent = torch.arange(self.local_classes, device=logits.device) >= batch["classes"].unsqueeze(-1)
         losses = cross_entropy(logits.masked_fill(absent, _NEVER), batch["label"], reduction="none")

@@ -16,7 +16,9 @@ from fedemb.tasks.task import Task
 
 
 class Start(ABC):
-    """The parameters before round 0."""
+    """The parameters before round 0. provenance: "random", "public", "dp" or "private", for the report."""
+
+    provenance: str
 
     @abstractmethod
     def params(self, task: Task, seed: int) -> Params:
@@ -30,6 +32,8 @@ class Start(ABC):
 @dataclass(frozen=True, kw_only=True)
 class RandomStart(Start):
     """From the layers' own initialisers: costs nothing."""
+
+    provenance: str = "random"
 
     def params(self, task: Task, seed: int) -> Params:
         """task.init(seed)."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import pandas as pd
 import pytest
@@ -97,7 +98,7 @@ def test_no_noise_is_reported_as_no_privacy(fedemb, tiny, tmp_path):
         ("clip_norm=abc", ["clip_norm", "abc"]),
         ("noise_multiplier=-1", ["noise_multiplier", "-1"]),
         ("noise_multiplier=nan", ["noise_multiplier", "nan"]),
-        ("delta=0.05", ["delta=0.05", "1 / users", "allow_large_delta"]),
+        ("delta=0.05", ["delta=0.05", "1/users", "allow_large_delta"]),
         ("delta=0", ["delta", "0"]),
         ("client.learning_rate=nan", ["learning_rate", "nan"]),
         ("server.learning_rate=inf", ["learning_rate", "inf"]),
@@ -199,6 +200,70 @@ def test_the_budget_stops_before_the_round_that_would_exceed_it(fedemb, tiny, tm
     assert json.loads(out)["epsilon"] > 4
 
 
+def test_a_crash_that_used_up_the_budget_still_ends_with_metrics(fedemb, tiny, tmp_path):
+    """One charge too many, as a killed round leaves it: no round is left to pay for, and none was measured last."""
+    run = tmp_path / "run"
+    words = [*tiny, "evaluate_every=1000", f"run={run}", "noise_multiplier=2", "rounds=20", "budget.epsilon=4"]
+    fedemb("train", *words)
+    rounds = json.loads((run / "report.json").read_text())["privacy"]["rounds"]
+    lines = (run / "ledger.jsonl").read_text().splitlines()
+    extra = json.loads(lines[-1]) | {"entry": len(lines)}
+    (run / "ledger.jsonl").write_text("\n".join([*lines, json.dumps(extra)]) + "\n")
+    log = (run / "metrics.csv").read_text().splitlines()
+    (run / "metrics.csv").write_text("\n".join(log[:-1]) + "\n")
+    (run / "report.json").unlink()
+    assert fedemb("train", f"run={run}", "resume=true")[0] == 0
+    report = json.loads((run / "report.json").read_text())
+    assert report["privacy"]["rounds"] == rounds
+    assert report["privacy"]["rounds_charged"] == rounds + 1
+    assert report["metrics"]["recall@1"] is not None
+
+
+def test_a_missing_charge_is_noticed_after_a_warm_start_too(fedemb, tiny, tmp_path):
+    fedemb("train", *tiny, f"run={tmp_path}/a", "noise_multiplier=1", "rounds=1")
+    start = ["init=pretrained", f"path={tmp_path}/a", "provenance=dp", "noise_multiplier=1"]
+    fedemb("train", *tiny, f"run={tmp_path}/b", *start)
+    lines = (tmp_path / "b" / "ledger.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "b" / "ledger.jsonl").write_text("".join(lines[:-1]))
+    assert refused(fedemb("train", f"run={tmp_path}/b", "resume=true"), "fewer charges")
+
+
+def test_a_typo_in_the_run_folder_starts_no_training(fedemb, tmp_path):
+    assert refused(fedemb("train", f"run={tmp_path}/typo", "resume=true"), "no run at", "typo")
+    assert not (tmp_path / "typo").exists()
+
+
+def test_the_report_is_about_the_rounds_as_they_were(fedemb, tiny, tmp_path):
+    """Noise that the configuration names and the mechanism does not add must not show up, nor be extrapolated."""
+    fedemb("train", *tiny, f"run={tmp_path}/a", "mechanism=none", "noise_multiplier=1")
+    report = json.loads((tmp_path / "a" / "report.json").read_text())
+    assert report["privacy"]["noise_multiplier"] == 0
+    assert report["extrapolation"] == []
+    single = ["users_per_client=1", "local_classes=2", "sampler=poisson", "users_per_round=2.5", "noise_multiplier=1"]
+    assert fedemb("train", *tiny, f"run={tmp_path}/b", *single)[0] == 0
+    assert json.loads((tmp_path / "b" / "report.json").read_text())["extrapolation"] == []
+
+
+def test_the_report_names_the_command_that_began_the_run(fedemb, tiny, tmp_path):
+    fedemb("train", *tiny, f"run={tmp_path}/a")
+    fedemb("train", f"run={tmp_path}/a", "resume=true")
+    command = json.loads((tmp_path / "a" / "report.json").read_text())["command"]
+    assert command == " ".join(["fedemb train", *tiny, f"run={tmp_path}/a"])
+
+
+def test_speed_counts_the_rounds_and_not_the_measuring(fedemb, tiny, tmp_path, monkeypatch):
+    measure = EmbeddingEvaluation.measure
+
+    def slow(self, embeddings, labels):
+        time.sleep(2.0)
+        return measure(self, embeddings, labels)
+
+    monkeypatch.setattr(EmbeddingEvaluation, "measure", slow)
+    fedemb("train", *tiny, f"run={tmp_path}/a", "rounds=1")
+    timing = json.loads((tmp_path / "a" / "report.json").read_text())["timing"]
+    assert timing["seconds"] - timing["seconds_per_round"] > 3.9  # two measurements, neither in the round
+
+
 def test_diverging_clients_neither_stop_nor_skip_a_round(fedemb, tiny, tmp_path):
     run = tmp_path / "run"
     code, _, _ = fedemb("train", *tiny, f"run={run}", "client.learning_rate=1e30", "batching.batch_size=4")
@@ -232,6 +297,46 @@ def test_a_released_run_keeps_no_seed_and_no_diagnostics(fedemb, tiny, tmp_path)
     for path in run.rglob("*"):
         if path.is_file() and path.name != "report.json":
             assert b"987654321" not in path.read_bytes()
+
+
+def test_a_released_run_writes_no_exact_private_number(fedemb, tiny, tmp_path):
+    """How many images the drawn users had, and how long that took, are outside the guarantee."""
+    run = tmp_path / "run"
+    fedemb("train", *tiny, f"run={run}", "mode=release", "noise_multiplier=1")
+    progress = json.loads((run / "checkpoints" / "latest.json").read_text())["progress"]
+    assert progress["examples"] is None
+    report = json.loads((run / "report.json").read_text())
+    assert set(report["timing"].values()) == {None}
+    assert report["data"]["examples"] is None
+    assert pd.read_csv(run / "metrics.csv")["seconds"].isna().all()
+    assert "rounds/s" not in (run / "train.log").read_text()
+
+
+def test_a_released_run_resumes_by_its_own_command(fedemb, tiny, tmp_path):
+    words = [*tiny, f"run={tmp_path}/run", "mode=release", "noise_multiplier=1", "resume=true"]
+    assert fedemb("train", *words)[0] == 0
+    code, _, err = fedemb("train", *words)
+    assert code == 0, err
+
+
+def test_a_release_does_not_start_from_a_simulation(fedemb, tiny, tmp_path):
+    """Whoever knows the simulation's seed knows its users: composing its ledger would certify a lie."""
+    fedemb("train", *tiny, f"run={tmp_path}/a", "noise_multiplier=1")
+    start = ["init=pretrained", f"path={tmp_path}/a", "provenance=dp", "mode=release", "noise_multiplier=1"]
+    assert refused(fedemb("train", *tiny, f"run={tmp_path}/b", *start), "mode=release cannot start from")
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_continued_run_draws_other_noise_and_cohorts(fedemb, tiny, tmp_path):
+    """With the streams of the first run its noise would cancel out of the difference of the two releases."""
+    fedemb("train", *tiny, f"run={tmp_path}/a", "noise_multiplier=5", "rounds=1", "server.optimizer.momentum=0")
+    start = ["init=pretrained", f"path={tmp_path}/a", "provenance=dp", "noise_multiplier=5", "rounds=1"]
+    fedemb("train", *tiny, f"run={tmp_path}/b", *start, "server.optimizer.momentum=0")
+    first, second = (load_file(tmp_path / name / "model" / "backbone.safetensors") for name in ("a", "b"))
+    fedemb("train", *tiny, f"run={tmp_path}/zero", "client.learning_rate=1e-9", "rounds=1")
+    origin = load_file(tmp_path / "zero" / "model" / "backbone.safetensors")
+    moves = [torch.cat([(b[n] - a[n]).flatten() for n in a]) for a, b in ((origin, first), (first, second))]
+    assert abs(torch.corrcoef(torch.stack(moves))[0, 1]) < 0.05
 
 
 def test_two_released_runs_differ(fedemb, tiny, tmp_path):

@@ -8,7 +8,7 @@ from fedemb.core.optim import Adam
 from fedemb.core.params import flatten
 from fedemb.execution.executor import Sequential
 from fedemb.execution.memory import client_bytes
-from fedemb.execution.vectorised import Vectorised, select, stack_states
+from fedemb.execution.vectorised import Vectorised, equal_chunks, select, stack_states
 
 WORK = make_work()
 LOAD = make_load()
@@ -17,8 +17,7 @@ LOAD = make_load()
 def chunked(size, cohort):
     """An executor whose memory setting holds `size` and a half clients like the first one."""
     first = cohort.clients[0]
-    batches = LOAD(first)
-    needed = client_bytes(WORK, WORK.task.init(0), first, batches).of(1, len(batches["mask"]))
+    needed = client_bytes(WORK, WORK.task.init(0), first, LOAD(first))
     return Vectorised(memory_gib=(size + 0.5) * needed / 2**30)
 
 
@@ -35,7 +34,7 @@ def chunk_sizes(monkeypatch):
     return sizes
 
 
-@pytest.mark.parametrize(("size", "chunks"), [(1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (3, [3, 2]), (4, [4, 1]), (5, [5])])
+@pytest.mark.parametrize(("size", "chunks"), [(1, [1] * 5), (2, [2, 2, 2]), (3, [3, 3]), (4, [3, 3]), (5, [5])])
 def test_every_chunk_size_gives_the_same_sum(size, chunks, chunk_sizes):
     """A lost last chunk, or clients counted twice where chunks meet."""
     shared = WORK.task.init(0)
@@ -47,16 +46,23 @@ def test_every_chunk_size_gives_the_same_sum(size, chunks, chunk_sizes):
     assert found.examples.tolist() == exact.examples.tolist() == [20, 0, 1, 16, 11]
 
 
-def test_an_empty_first_client_and_a_long_later_one_keep_the_bound(chunk_sizes):
-    """A bound taken from the first client alone would put everybody beside an empty one into one chunk."""
-    cohort = make_cohort((1,), (0,), (3,), (4,))
-    shared, first = WORK.task.init(0), cohort.clients[0]
-    needed = client_bytes(WORK, shared, first, LOAD(first))
-    longest = max(len(LOAD(client)["mask"]) for client in cohort.clients)
-    bound = needed.of(2, longest)
-    Vectorised(memory_gib=bound / 2**30).clipped_sum(WORK, 1.0, shared, cohort, LOAD)
-    assert max(chunk_sizes) == 2
-    assert sum(chunk_sizes) == 4
+@pytest.mark.parametrize(
+    ("clients", "most", "size"), [(5, 1, 1), (5, 2, 2), (5, 4, 3), (5, 5, 5), (5, 99, 5), (6, 4, 3), (1, 0, 1)]
+)
+def test_chunks_are_equal_and_as_few_as_fit(clients, most, size):
+    """5 clients, at most 4 together: two chunks of 3 waste one place, chunks of 4 would waste three."""
+    assert equal_chunks(clients, most) == size
+
+
+def test_chunk_sizes_do_not_depend_on_data(chunk_sizes):
+    """Kernels round by chunk size: the number of images of one user must not change what other clients send."""
+    sizes = []
+    for first in (0, 1, 3):  # users with 20, 0 and 16 examples
+        cohort = make_cohort((first,), (3,), (4,))
+        chunked(2, cohort).clipped_sum(WORK, 1.0, WORK.task.init(0), cohort, LOAD)
+        sizes.append(list(chunk_sizes))
+        chunk_sizes.clear()
+    assert sizes == [[2, 2]] * 3
 
 
 def test_each_client_is_loaded_once():

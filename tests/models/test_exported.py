@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 import torch
+from torch import nn
 
 from fedemb.core.params import scale
-from fedemb.models.exported import embed, load_model, load_params, save_model
+from fedemb.models.exported import check_rebuilds, embed, load_model, load_params, save_model
 from fedemb.models.functional import fresh_params
 from fedemb.models.lenet import LeNet
 
@@ -111,3 +113,63 @@ def test_a_stored_model_runs_no_function(folder, tmp_path):
         with pytest.raises(ValueError, match="no torch module"):
             load_model(folder)
     assert not (tmp_path / "pwned").exists()
+
+
+class Nested(nn.Module):
+    """Another module as an argument."""
+
+    def __init__(self, *, inner, widths=()):
+        super().__init__()
+        self.inner, self.widths = inner, list(widths)
+
+    def forward(self, images):
+        return self.inner(images)
+
+
+def make_lenet(**keywords):
+    """A factory: trains, but a stored model must not call it."""
+    return LeNet(**keywords)
+
+
+@pytest.fixture
+def plugin(monkeypatch):
+    """This file as an importable module."""
+    module = type(sys)("exported_plugin")
+    module.Nested, module.make_lenet = Nested, make_lenet
+    monkeypatch.setitem(sys.modules, "exported_plugin", module)
+
+
+def test_a_specification_that_loads_again_passes():
+    state = torch.get_rng_state()
+    check_rebuilds(SPEC, BACKBONE)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_nested_modules_and_hydras_own_keys_load_again(plugin, tmp_path):
+    """Hydra builds inner modules; loading passed their specification on as a dictionary, which failed when called."""
+    spec = {"_target_": "exported_plugin.Nested", "_convert_": "all", "inner": SPEC, "widths": [1, 2]}
+    backbone = Nested(inner=BACKBONE)
+    params = {f"inner.{name}": value for name, value in PARAMS.items()}
+    check_rebuilds(spec, backbone)
+    save_model(tmp_path, backbone=spec, params=params, about={})
+    assert torch.equal(load_model(tmp_path)(IMAGES), embed(BACKBONE, PARAMS, IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({**SPEC, "_target_": "exported_plugin.make_lenet"}, "exported_plugin.make_lenet is no torch module class"),
+        ({**SPEC, "_target_": "nowhere.LeNet"}, "No module named 'nowhere'"),
+        ({**SPEC, "depth": 3}, "depth"),
+        ({**SPEC, "embedding_width": 7}, "weights do not fit LeNet"),
+        ({**SPEC, "size": object()}, "not JSON serializable"),
+        ({**SPEC, "_partial_": True}, "_partial_"),
+        ({"size": 8}, "_target_"),
+    ],
+)
+def test_what_would_not_load_again_is_refused_before_training(plugin, spec, words):
+    """It was found out after the last round, by load_model."""
+    with pytest.raises(ValueError, match=words) as raised:
+        check_rebuilds(spec, BACKBONE)
+    assert "\n" not in str(raised.value)
+    assert f"model={spec.get('_target_')}" in str(raised.value)

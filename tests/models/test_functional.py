@@ -5,7 +5,7 @@ import torch
 from small import Conv
 from torch import nn
 
-from fedemb.models.functional import call, fresh_params, refuse_buffers
+from fedemb.models.functional import call, fresh_params, refuse_buffers, seeded
 
 
 class Counter(nn.Module):
@@ -96,3 +96,70 @@ def test_call_refuses_missing_names():
     some = {name: value for name, value in model.named_parameters() if name != "conv.bias"}
     with pytest.raises(RuntimeError, match=r"conv\.bias"):
         call(model, some, torch.zeros(1, 1, 8, 8))
+
+
+class Attentive(nn.Module):
+    """Has what fresh_params alone cannot draw: a parameter of its own; and a layer with _reset_parameters only."""
+
+    def __init__(self):
+        super().__init__()
+        self.position = nn.Parameter(torch.randn(2, 4))
+        self.attention = nn.MultiheadAttention(4, 2)
+        self.out = nn.Linear(4, 4)
+
+
+def start_of(seed, global_seed):
+    torch.manual_seed(global_seed)
+    with seeded(seed):
+        model = Attentive()
+    return fresh_params(model, seed)
+
+
+def test_every_parameter_of_a_seeded_module_follows_from_the_seed():
+    """A raw nn.Parameter kept whatever the process happened to draw: two runs of one seed had two starts."""
+    one, again, other = start_of(1, 10), start_of(1, 11), start_of(2, 10)
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    for name in ("position", "attention.in_proj_weight", "attention.out_proj.weight", "out.weight"):
+        assert not torch.equal(one[name], other[name]), name
+
+
+def test_what_the_constructor_draws_is_not_drawn_again():
+    """One stream for both would make a raw parameter the twin of a layer's weights."""
+    torch.manual_seed(0)
+    with seeded(1):
+        constructed = torch.rand(8)
+
+    class Twin(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.value = nn.Parameter(torch.zeros(8))
+
+        def reset_parameters(self):
+            nn.init.uniform_(self.value)
+
+    assert not torch.equal(fresh_params(Twin(), 1)["value"], constructed)
+
+
+def test_layers_with_only_the_underscored_initialiser_are_drawn_anew():
+    """MultiheadAttention: in_proj_weight is Xavier-uniform, |w| <= sqrt(6 / (4 + 12)), whatever the module holds."""
+    layer = nn.MultiheadAttention(4, 2)
+    nn.init.constant_(layer.in_proj_weight, 7.0)
+    weight = fresh_params(layer, 1)["in_proj_weight"]
+    assert 0 < weight.abs().max() <= (6 / 16) ** 0.5
+
+
+def test_seeded_gives_the_global_generator_back_even_after_an_error():
+    before = torch.get_rng_state()
+    with pytest.raises(RuntimeError), seeded(1):
+        torch.rand(3).reshape(2)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_drawing_parameters_leaves_the_gpu_generators_alone(monkeypatch):
+    """torch.manual_seed reseeds every GPU, now or when it is first used."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", asked.append)
+    with seeded(1):
+        model = Conv()
+    fresh_params(model, 1)
+    assert asked == []

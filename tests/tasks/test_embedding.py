@@ -124,6 +124,69 @@ def test_widths_must_be_positive(bad):
         EmbeddingTask(backbone=Conv(), head=SoftmaxHead(), **values)
 
 
+def test_a_softmax_over_one_class_is_refused():
+    """Its loss is 0 whatever the parameters: rounds of noise and no learning."""
+    with pytest.raises(ValueError, match=r"local_classes=1.*users_per_client.*raise local_classes"):
+        line_task(SoftmaxHead(), 1)
+    line_task(SoftmaxHead(), 2)
+
+
+def test_a_backbone_with_a_head_of_its_own_is_refused():
+    """Its parameters would be taken for the local head's: never shared, never trained, never exported."""
+    backbone = nn.Sequential()
+    backbone.add_module("body", Line())
+    backbone.add_module("head", nn.Linear(WIDTH, WIDTH))
+    with pytest.raises(ValueError, match=r"'head\.weight'.*rename the layer 'head' of Sequential") as raised:
+        make_task(backbone=backbone)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_empty_head_and_inner_heads_are_no_clash():
+    backbone = nn.Sequential()
+    backbone.add_module("body", nn.ModuleDict({"head": Line()})["head"])
+    backbone.add_module("head", nn.Identity())
+    make_task(backbone=backbone)
+    inner = nn.Sequential()
+    inner.add_module("first", nn.Sequential())
+    inner.first.add_module("head", Line())
+    task = make_task(backbone=inner)
+    assert task.is_shared("first.head.embedding.weight")
+
+
+class Tuple(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.line = Line()
+
+    def forward(self, images):
+        return self.line(images), images
+
+
+def test_images_that_fit_pass_and_draw_nothing():
+    plain, dropping = make_task(), make_task(backbone=nn.Sequential(nn.Dropout(0.5), Line()))
+    state = torch.get_rng_state()
+    plain.check_images((1, 8, 8))
+    dropping.check_images([1, 8, 8])
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "shape", "words"),
+    [
+        (Conv(), (3, 8, 8), r"Conv does not take images of 3 x 8 x 8: .*model\.channels"),
+        (Conv(), (1, 16, 16), r"Conv does not take images of 1 x 16 x 16: .*model\.size"),
+        (Line(width=6), (1, 8, 8), r"into \[1, 6\] and embedding_width=4 needs \[1, 4\]; set embedding_width="),
+        (nn.Conv2d(1, WIDTH, 3), (1, 8, 8), r"into \[1, 4, 6, 6\] and embedding_width=4"),
+        (Tuple(), (1, 8, 8), r"into tuple and embedding_width=4"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused_in_one_line(backbone, shape, words):
+    """It was a traceback from the middle of the first round; a wrong width reached the head's matrix product."""
+    with pytest.raises(ValueError, match=words) as raised:
+        make_task(backbone=backbone).check_images(shape)
+    assert "\n" not in str(raised.value)
+
+
 def test_fresh_heads_differ_by_seed_and_backbones_too():
     task = make_task()
     assert torch.equal(task.init_local(5)["head.weight"], task.init_local(5)["head.weight"])
