@@ -1,5 +1,6 @@
 """Every YAML file composes, and what it configures runs two rounds."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ NEEDS = {
     ("users", "omniglot"): "data",
     ("test_users", "omniglot"): "data",
     ("sampler", "poisson"): "single users",
+    ("test_users", "none"): "no test users",
 }
 OPTIONS = sorted(
     (path.parent.name, path.stem)
@@ -47,7 +49,9 @@ def needs(tiny, fedemb, tmp_path, request, monkeypatch):
             fedemb("train", *tiny, f"run={tmp_path}/start", "rounds=1")
             return [*tiny, f"{group}={option}", f"path={tmp_path}/start", "provenance=public"]
         if need == "single users":
-            return [*tiny, f"{group}={option}", "users_per_client=1"]
+            return [*tiny, f"{group}={option}", "users_per_client=1", "local_classes=2"]
+        if need == "no test users":
+            return [*(word for word in tiny if not word.startswith("test_users.")), f"{group}={option}"]
         return [*tiny, f"{group}={option}"]
 
     return words
@@ -64,6 +68,8 @@ def test_every_option_trains_two_rounds(fedemb, needs, tmp_path, group, option):
     code, _, err = fedemb("train", *words, "rounds=2", f"run={tmp_path}/run")
     assert code == 0, err
     assert (tmp_path / "run" / "report.json").exists()
+    rounds = (tmp_path / "run" / "diagnostics" / "rounds.jsonl").read_text().splitlines()
+    assert all(norm > 0 for norm in json.loads(rounds[-1])["norms"])  # the option trains something
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -26,6 +26,10 @@ COMMANDS = [
 QUICK = ("recipe=synthetic", "rounds=2", "users_per_round=4", "users_per_client=2", "evaluate_every=2")
 
 
+def test_the_readme_is_finished():
+    assert "@@" not in README
+
+
 def test_the_readme_has_commands():
     assert any(command.startswith("fedemb train") for command in COMMANDS)
     assert any(command.startswith("bash scripts/demo.sh") for command in COMMANDS)
@@ -41,7 +45,7 @@ def test_scripts_of_the_readme_exist_and_parse(command):
 
 
 def test_commands_of_the_readme_run_in_their_order(fedemb, tmp_path, monkeypatch):
-    """The real commands; training is cut short and, but for the first run, done on synthetic users."""
+    """The real commands; training is cut short and done on synthetic users."""
     monkeypatch.chdir(tmp_path)
     for command in (c for c in COMMANDS if c.startswith("fedemb ")):
         words = shlex.split(command)[1:]

@@ -23,7 +23,8 @@ from fedemb.data.users import UserDataset
 from fedemb.evaluation.evaluate import EmbeddingEvaluation
 from fedemb.evaluation.users import embed_users
 from fedemb.execution.executor import Executor, Load
-from fedemb.models.exported import embed
+from fedemb.models.exported import check_rebuilds, embed
+from fedemb.models.functional import seeded
 from fedemb.privacy.accounting import PrivacySpend, check_delta, default_delta, spend
 from fedemb.privacy.ledger import Ledger
 from fedemb.privacy.query import ClippedSum
@@ -66,13 +67,17 @@ def build(cfg: DictConfig) -> Job:
     start: Start = instantiate(cfg.init)
     seed = secrets.randbits(128) if is_secret(cfg) else seed_after(start, cfg.seed)
     users: UserDataset = instantiate(cfg.users)
+    with seeded(seed):
+        backbone = instantiate(cfg.model)
     task = EmbeddingTask(
-        backbone=instantiate(cfg.model),
+        backbone=backbone,
         head=instantiate(cfg.head),
         embedding_width=cfg.embedding_width,
         local_classes=cfg.local_classes,
         frozen=tuple(cfg.frozen or ()),
     )
+    check_rebuilds(OmegaConf.to_container(cfg.model, resolve=True), backbone)  # type: ignore[arg-type]
+    task.check_images(users.load([0])["image"].shape[1:])
     work: ClientWork = instantiate(cfg.client)(task=task)
     load = _load(cfg, users)
     return Job(
@@ -133,7 +138,7 @@ def refuse_simulated(run: Path) -> None:
     """Raise ValueError if the run to start from was a simulation: whoever knows its seed knows its users' data."""
     config = run / "config.yaml"
     if not config.is_file() or OmegaConf.select(OmegaConf.load(config), "mode") != "release":
-        raise ValueError(f"mode=release cannot start from {run} with provenance=dp: it is no run of mode=release itself")
+        raise ValueError(f"mode=release cannot start from {run} with provenance=dp: it is no run of mode=release")
 
 
 def _delta(cfg: DictConfig, users: int) -> float:
@@ -195,6 +200,7 @@ def _measure(cfg: DictConfig, task: EmbeddingTask) -> Callable[[Params], dict[st
     if cfg.test_users is None:
         return lambda params: {}
     test: UserDataset = instantiate(cfg.test_users)
+    task.check_images(test.load([0])["image"].shape[1:])
     evaluation: EmbeddingEvaluation = instantiate(cfg.evaluation)
 
     def measure(params: Params) -> dict[str, float | None]:

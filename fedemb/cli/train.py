@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from fedemb.cli.build import Job, build, is_secret
+from fedemb.cli.errors import INTERRUPTED
 from fedemb.cli.progress import Progress
 from fedemb.cli.resume import agreed_config, refuse_nothing_to_resume
 from fedemb.cli.summary import conclude
@@ -35,7 +36,6 @@ from fedemb.server.train import Hook, train
 
 CONFIG_PATH = "pkg://fedemb.conf"
 CONFIG = "train"
-_INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 
 
 def run(cfg: DictConfig) -> None:
@@ -95,7 +95,7 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
     saving.save(state)
     if asked.is_set() and state.round < last:
         console.print(f"stopped after round {state.round}; go on with: fedemb train run={folder.path} resume=true")
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     if not log.rows or log.rows[-1]["round"] != state.round:
         measuring.measure_now(state)  # a crash has spent what the budget had left
     conclude(cfg, job, folder, state, clock, log, console)

@@ -31,7 +31,7 @@ _REFINE = 4
 _TOLERANCE = 1e-3  # relative gain of the last refinement; what is left is between a third and a fifteenth of it
 _MAX_POINTS = 1 << 21
 _MAX_SPLIT = 8  # distinct rounds; each has its own sum with one jump
-_RECENTRE = 3  # times per grid
+_RECENTRE = 2  # times per grid; more gained nothing
 _MAX_EXPONENT = 600.0
 
 
