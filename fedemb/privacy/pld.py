@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 _CUT_SHARE = 1e-6  # of delta: the losses beyond the grid, charged as certain failure
 _SPLIT_CUT_SHARE = 1e-4  # the same where rounds are split; a shorter grid is a finer one
-_SECOND_JUMP_SHARE = 1e-4  # of delta: two or more jumps, charged as certain failure
+_SECOND_JUMP_SHARE = 1e-4  # of delta: several jumps, and negligible ones, charged as certain failure
 _ROUND_OFF_SHARE = 1e-6  # of delta: relative rounding of masses and exponents, T * 1e-13 for T rounds
 _START_POINTS = 128  # grid points over one round's losses before the first refinement
 _LEAST_STEPS = 32  # of the grid below epsilon, for the gain of a refinement to say what is left
@@ -75,7 +75,7 @@ def _refined(
     log_delta = np.log(delta * (1 - share))
     while True:
         terms = [(discretise(round_, reach, step), count) for round_, count in rounds]
-        parts = split_once(terms, np.sqrt(2 * _SECOND_JUMP_SHARE * delta)) if split else [terms]
+        parts = split_once(terms, np.sqrt(_SECOND_JUMP_SHARE * delta)) if split else [terms]
         if len(rates) != len(parts):
             rates = [tail_tilt(part, log_delta) / step for part in parts]
         try:
@@ -136,12 +136,14 @@ def discretise(round_: Round, reach: float, step: float) -> Lattice:
 
 
 def split_once(terms: Terms, limit: float) -> list[Terms]:
-    """The sum as measures that add up to it, but for what has mass `limit`^2 / 2: [no jump, one jump of term 0, ...].
+    """The sum as measures that add up to it, but for mass of at most `limit`^2: [no jump, one of a term, ...].
 
     A jump is a loss above a threshold that all terms together exceed with mass at most `limit`, so that two or
-    more jumps have mass limit^2 / 2. Where one rare, huge loss makes up the tail, no tilt suits both it and the many
-    small losses, and the transform's error, which is relative to all the tilted mass, drowns the answer. Each part
-    alone is easy: without jumps the tail is light; with one the mass is small from the start, and so is its error.
+    more jumps have mass limit^2 / 2; terms whose jumps have less mass than that together lose them.
+
+    Where one rare, huge loss makes up the tail, no tilt suits both it and the many small losses, and the transform's
+    error, which is relative to all the tilted mass, drowns the answer. Each part alone is easy: without jumps the
+    tail is light; with one the mass is small from the start, and so is its error.
 
     Args: terms: on the same integers, with masses of at most 1.
     """
@@ -153,7 +155,7 @@ def split_once(terms: Terms, limit: float) -> list[Terms]:
     for i, (lattice, count) in enumerate(terms):
         jump = lattice.between(cut, len(tail))
         jump = Lattice(log_mass=jump.log_mass + np.log(count), first=jump.first)
-        if np.isfinite(jump.log_mass).any():
+        if np.exp(jump.log_mass).sum() > limit**2 / 2 / len(terms):
             rest = [(other, times - (i == j)) for j, (other, times) in enumerate(parts[0]) if times > (i == j)]
             parts.append([*rest, (jump, 1)])
     return parts
@@ -165,7 +167,7 @@ def _solve(sums: Sequence[TiltedSum], log_delta: float, step: float) -> tuple[fl
     Between grid points the profile of a discrete loss is linear in e^epsilon.
     Returns: (epsilon, share of delta that the sums' errors take there).
     """
-    first = max(total.first for total in sums)
+    first = min(total.first for total in sums)
     end = max(total.first + len(total.tilted) for total in sums) + 1
     both = [_profile_ratio(total, log_delta, step, first, end) for total in sums]
     ratio, blur = np.sum([profile for profile, _ in both], axis=0), np.sum([error for _, error in both], axis=0)
@@ -188,13 +190,13 @@ def _profile_ratio(total: TiltedSum, log_delta: float, step: float, first: int, 
 
     With m(k) the mass at loss k h, profile(j h) = sum over k > j of m(k) (1 - e^(-(k-j) h)), written as
     (1 - e^-h) times the sum over i >= j of G(i), where G(i) = sum over k > i of m(k) e^(-(k-i-1) h): no subtraction.
-    Beyond the sum's window there is nothing but error. `first` is not before the window.
+    What lies outside the sum's window, on either side, is part of its error, and above j has at most the weight of j.
+    `first` to `end` covers the window.
     """
     values = np.arange(first, end, dtype=np.float64)
     weight = np.exp(np.minimum(total.log_scale - log_delta - total.tilt * values, _MAX_EXPONENT))
     masses = np.zeros(len(values))
-    inside = total.tilted[first - total.first :]
-    masses[: len(inside)] = np.maximum(inside, 0)
+    masses[total.first - first :][: len(total.tilted)] = np.maximum(total.tilted, 0)
     later = np.append((masses * weight)[1:], 0.0)[::-1]
     discounted = lfilter([1.0], [1.0, -np.exp(-step)], later)
     return -np.expm1(-step) * np.cumsum(discounted)[::-1], total.error * weight

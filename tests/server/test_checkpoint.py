@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fedemb.core import files
 from fedemb.core.optim import SGD, Adam
 from fedemb.privacy.ledger import Ledger
 from fedemb.server import checkpoint
@@ -93,7 +94,8 @@ def crash_at(monkeypatch, step):
         return call
 
     monkeypatch.setattr(checkpoint, "save_file", planted(checkpoint.save_file))
-    monkeypatch.setattr(checkpoint, "sync", planted(checkpoint.sync))
+    for module in (checkpoint, files):
+        monkeypatch.setattr(module, "sync", planted(files.sync))
     for name in ("replace", "write_text", "unlink"):
         monkeypatch.setattr(Path, name, planted(getattr(Path, name)))
     return count
@@ -163,11 +165,11 @@ def test_damaged_record_is_one_line(tmp_path, text):
 
 def test_write_atomically_replaces_or_leaves(tmp_path, monkeypatch):
     path = tmp_path / "file"
-    checkpoint.write_atomically(path, "old")
+    files.write_atomically(path, "old")
     with monkeypatch.context() as patch:
         crash_at(patch, 2)  # after the draft is written and synced
         with pytest.raises(Crash):
-            checkpoint.write_atomically(path, "new")
+            files.write_atomically(path, "new")
     assert path.read_text() == "old"
-    checkpoint.write_atomically(path, "new")
+    files.write_atomically(path, "new")
     assert path.read_text() == "new"
