@@ -50,7 +50,7 @@ def needs(tiny, fedemb, tmp_path, request, monkeypatch):
             fedemb("train", *tiny, f"run={tmp_path}/start", "rounds=1")
             return [*tiny, f"{group}={option}", f"path={tmp_path}/start", "provenance=public"]
         if need == "single users":
-            return [*tiny, f"{group}={option}", "users_per_client=1", "local_classes=2", "users.labels_per_user=2"]
+            return [*tiny, f"{group}={option}", "users_per_client=1", "local_classes=2", "+users.labels_per_user=2"]
         if need == "several local steps":
             return [*tiny, f"{group}={option}", "batching.batch_size=4"]
         if need == "no test users":
