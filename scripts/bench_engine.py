@@ -20,12 +20,20 @@ from fedemb.execution.vectorised import Vectorised
 
 REFERENCE = Path(__file__).parents[1] / "tests" / "reference" / "dp_fedemb.py"
 
+SAME_WORK = ("head=softmax", "client=joint", "client_optimizer=sgd", "client.optimizer.momentum=0.9")
+"""What the bare loop can do: both sides keep a velocity."""
 
-def bare_loop(job, cohort, params, clip_norm, client, momentum):
-    """The clients' part of a round in tests/reference, with data and heads prepared by the same code."""
+
+def load_reference():
+    """tests/reference as a module."""
     spec = importlib.util.spec_from_file_location("dp_fedemb", REFERENCE)
-    reference = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(reference)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def bare_loop(reference, job, cohort, params, clip_norm, client, momentum):
+    """The clients' part of a round in tests/reference, with data and heads prepared by the same code."""
     rates = {"lr": client.learning_rate, "head_lr_scale": client.head_lr_scale, "momentum": momentum}
     total = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in params.items()}
     for virtual in cohort.clients:
@@ -46,12 +54,12 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with initialize_config_module("fedemb.conf", version_base="1.3"):
-        cfg = compose("train", [*arguments.overrides, "head=softmax", "client_optimizer=sgd", "client=joint"])
-    job = build(cfg)
+        cfg = compose("train", [*arguments.overrides, *SAME_WORK])
+    job, reference = build(cfg), load_reference()
     params = job.task.init(0)
     ways = {
         "bare loop": lambda cohort: bare_loop(
-            job, cohort, params, cfg.clip_norm, cfg.client, cfg.client.optimizer.momentum
+            reference, job, cohort, params, cfg.clip_norm, cfg.client, cfg.client.optimizer.momentum
         ),
         "sequential": lambda c: Sequential().clipped_sum(job.work, cfg.clip_norm, params, c, job.load),
         "vectorised": lambda c: Vectorised().clipped_sum(job.work, cfg.clip_norm, params, c, job.load),

@@ -23,7 +23,7 @@ def row(report, clean):
     for name in ("recall@far=0.001", "recall@1"):
         value = metric(metrics, name)
         drop = (1 - value / metric(clean["metrics"], name)) * 100
-        cells.append(f"{value:.3f} ({-drop:+.1f} %)")
+        cells.append(f"{value:.3f}" if report is clean else f"{value:.3f} ({-drop:+.1f} %)")
     own = (privacy["epsilon_attack"], privacy["epsilon"])
     cells.append("∞" if own[1] is None else f"[{lower(own[0])}, {upper(own[1])}]")
     deployed = {entry["users"]: entry for entry in report["extrapolation"]}
@@ -36,8 +36,11 @@ def row(report, clean):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path)
-    reports = [json.loads((run / "report.json").read_text()) for run in parser.parse_args().runs]
+    runs = parser.parse_args().runs
+    reports = [json.loads((run / "report.json").read_text()) for run in runs]
     reports.sort(key=lambda report: report["privacy"]["noise_multiplier"])
+    if reports[0]["privacy"]["noise_multiplier"]:
+        parser.error("one of the runs must be without noise: the drops are relative to it")
     head = ["z", "recall@FAR=1e-3", "recall@1", f"own ε, N = {reports[0]['privacy']['users']:,}"]
     head += [f"N = {users:,}" for users in POPULATIONS]
     print("| " + " | ".join(head) + " |")

@@ -169,7 +169,7 @@ def test_a_run_in_use_is_refused(fedemb, tiny, tmp_path):
 def test_a_disagreeing_resume_is_refused(fedemb, tiny, tmp_path):
     fedemb("train", *tiny, f"run={tmp_path}/run")
     result = fedemb("train", *tiny, f"run={tmp_path}/run", "resume=true", "noise_multiplier=3")
-    assert refused(result, "noise_multiplier was 0.0, now 3")
+    assert refused(result, "noise_multiplier was 1.0, now 3")
 
 
 def test_a_changed_data_set_is_refused_on_resume(fedemb, tiny, tmp_path):
