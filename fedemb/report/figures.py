@@ -114,6 +114,8 @@ def _text(x: float, y: float, words: str, anchor: str) -> str:
 
 
 def _tick_text(tick: float, ticks: Sequence[float]) -> str:
+    if max(map(abs, ticks)) >= 1e4:
+        return f"{tick:.2g}".replace("e+0", "e").replace("e+", "e")
     step = ticks[1] - ticks[0]
     decimals = max(0, math.ceil(-math.log10(step) - 1e-9))
     decimals += round(step * 10**decimals, 6) % 1 != 0  # a step of 2.5 needs one more

@@ -73,6 +73,6 @@ def _directed(value: float, digits: int, rounding: str) -> str:
         return "∞"
     if value == 0:
         return "0"
-    exact = Decimal(value)
+    exact = Decimal(repr(float(value)))  # 0.05 is 0.05, not the nearest binary number above it
     rounded = exact.quantize(Decimal(1).scaleb(exact.adjusted() - digits + 1), rounding=rounding)
     return f"{rounded.normalize():f}" if abs(rounded) >= Decimal("1e-4") else f"{rounded.normalize():.{digits}g}"

@@ -30,6 +30,8 @@ _DATA_LABELS = {"name": "Name", "users": "Users", "examples": "Images", "checksu
 _METRIC_LABELS = {"auc": "AUC", "map@r": "mAP@R"}
 _HEADLINES = 3
 
+_WEAK = 20  # e^20 is 5e8: the odds that an attacker may gain
+
 
 def metric_label(name: str) -> str:
     """ "recall@far=0.001" -> "Recall at FAR 0.001"; unknown names stay."""
@@ -76,7 +78,8 @@ def privacy(run: RunSummary) -> str:
         f"ε lies in {epsilon_interval(found)} at δ = {numbers.small(found.get('delta'))} ({scope}): the upper end is "
         "certified, the lower end is what a concrete attack achieves."
     )
-    detail = "" if none else f'<p class="note">{escape(interval)}</p>'
+    weak = f" An ε above {_WEAK} protects nobody in practice." if (found.get("epsilon") or 0) > _WEAK else ""
+    detail = "" if none else f'<p class="note">{escape(interval + weak)}</p>'
     style = "claim none" if none else "claim"
     return f'<section><h2>Privacy</h2><div class="{style}"><p>{escape(claim)}</p></div>{detail}</section>'
 
@@ -151,7 +154,7 @@ def extrapolation(run: RunSummary) -> str:
     ]
     words = (
         "Not this run's ε, and not a promise about anybody's data: what the same ratio of signal to noise would cost "
-        "if the population were larger and as many users a round took part. The quality of the embeddings was measured "
+        "if there were more users in all and, with the noise, in a round. The quality of the embeddings was measured "
         "in this run, not in such a deployment."
     )
     table = grid_table(header, lines, "wide")

@@ -27,9 +27,10 @@ def test_a_bound_never_gets_tighter_by_rounding(value, above, below):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.00294, "2.9e-3"), (1e-6, "1.0e-6"), (0.05, "0.05"), (0.0, "0"), (None, "–")]
+    ("value", "text"), [(0.00294, "3e-3"), (1.51e-5, "1.6e-5"), (1e-6, "1e-6"), (0.05, "0.05"), (0.0, "0"), (None, "–")]
 )
-def test_small(value, text):
+def test_small_never_prints_less_than_the_value(value, text):
+    """A δ rounded down would claim more than was certified."""
     assert numbers.small(value) == text
 
 

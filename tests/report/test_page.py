@@ -106,7 +106,7 @@ def test_a_complete_run(tmp_path):
     assert "[2.23, 3.01]" in words  # 2.2388 down, 3.0012 up
     for expected in (
         "The training satisfies something.",
-        "δ = 1.1e-4",
+        "δ = 1.2e-4",
         "substitute-one",
         "fixed-size sampling without replacement",
         "if the seed were secret",
