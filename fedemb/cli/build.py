@@ -25,7 +25,7 @@ from fedemb.evaluation.users import embed_users
 from fedemb.execution.executor import Executor, Load
 from fedemb.models.exported import check_rebuilds, embed
 from fedemb.models.functional import seeded
-from fedemb.privacy.accounting import PrivacySpend, check_delta, default_delta, spend
+from fedemb.privacy.accounting import PrivacySpend, check_delta, default_delta, epsilon, spend
 from fedemb.privacy.ledger import Ledger
 from fedemb.privacy.query import ClippedSum
 from fedemb.server.optimizer import FedOpt
@@ -55,6 +55,10 @@ class Job:
     def spend(self, ledger: Ledger) -> PrivacySpend:
         """The interval of epsilon after all that the ledger holds."""
         return spend(ledger.events, self.delta)
+
+    def epsilon(self, ledger: Ledger) -> float:
+        """The certified end alone, which is quicker."""
+        return epsilon(ledger.events, self.delta)
 
     def rounds_charged(self, ledger: Ledger) -> int:
         """The ledger's entries without that of the start, if it has one."""

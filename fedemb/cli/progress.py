@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from rich.live import Live
 from rich.text import Text
 
 from fedemb.core.types import Diagnostics
+from fedemb.privacy.ledger import Ledger
 from fedemb.report.numbers import small, upper
 from fedemb.server.hooks import MetricsLog
 from fedemb.server.plan import RunState
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_PRICES = 5.0  # a price takes up to half a second
 
 
 @dataclass(kw_only=True)
@@ -30,12 +33,15 @@ class Progress:
     rounds: int
     first_round: int
     delta: float
+    epsilon: Callable[[Ledger], float]
     show_private: bool
     metrics: MetricsLog
     log: Path
     console: Console
     started: float = field(default_factory=time.perf_counter)
     _printed: float = 0.0
+    _priced: float = -math.inf
+    _epsilon: str = ""
     _live: Live | None = None
 
     def __enter__(self) -> Progress:
@@ -52,6 +58,8 @@ class Progress:
         """Update the line; write it down now and then."""
         now = time.perf_counter()
         row = self.metrics.rows[-1] if self.metrics.rows else {}
+        if now - self._priced > _SECONDS_BETWEEN_PRICES or state.round == self.rounds:
+            self._priced, self._epsilon = now, f"ε ≤ {upper(self.epsilon(state.ledger))} at round {state.round}"
         line = self.line(state.round, diagnostics, row)
         speed = self.speed(state.round, now - self.started)
         if self._live is not None:
@@ -80,6 +88,5 @@ class Progress:
         averaged = f"ema/{metric}" if f"ema/{metric}" in row else metric
         if averaged is not None and (value := row[averaged]) is not None:
             parts.append(f"{averaged} {value:.3f}")
-        if (epsilon := row.get("epsilon")) is not None and row["round"]:
-            parts.append(f"ε ≤ {upper(epsilon)} at round {row['round']:.0f}, δ {small(self.delta)}")
+        parts.append(f"{self._epsilon}, δ {small(self.delta)}")
         return " · ".join(parts)

@@ -77,6 +77,7 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
         rounds=last,
         first_round=state.round,
         delta=job.delta,
+        epsilon=job.epsilon,
         show_private=simulated,
         metrics=log,
         log=folder.log,

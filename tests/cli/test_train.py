@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 
 import pandas as pd
@@ -64,6 +65,7 @@ def test_a_run_leaves_what_the_contract_promises(fedemb, tiny, tmp_path):
     }  # fmt: skip
     assert len((run / "ledger.jsonl").read_text().splitlines()) == 3
     assert list(pd.read_csv(run / "metrics.csv")["round"]) == [0, 2, 3]
+    assert re.search(r"^round 3/3 .* · ε ≤ [\d.]+ at round 3, δ ", (run / "train.log").read_text(), re.MULTILINE)
 
 
 def test_the_exported_model_gives_the_reported_metrics_again(fedemb, tiny, tmp_path):
