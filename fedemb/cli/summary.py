@@ -22,7 +22,7 @@ from fedemb.privacy.extrapolation import Simulation, deploy
 from fedemb.report.numbers import lower, small, upper
 from fedemb.report.page import write_page
 from fedemb.report.record import claim, versions, write_record
-from fedemb.server.hooks import Clock, MetricsLog
+from fedemb.server.hooks import NOT_METRICS, Clock, MetricsLog
 from fedemb.server.plan import RunState
 from fedemb.server.run_folder import RunFolder
 
@@ -116,9 +116,8 @@ def _extrapolation(job: Job, rounds: int) -> list[dict[str, Any]]:
 
 def _metrics(log: MetricsLog, round: int) -> dict[str, float | None]:
     """The last row, if it belongs to the last round."""
-    columns = ("round", "seconds", "epsilon", "epsilon_attack")
     row = log.rows[-1] if log.rows and log.rows[-1]["round"] == round else {}
-    return {name: value for name, value in row.items() if name not in columns}
+    return {name: value for name, value in row.items() if name not in NOT_METRICS}
 
 
 def _timing(cfg: DictConfig, job: Job, clock: Clock, rounds: int) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedemb.server.hooks import NOT_METRICS
+
 EMA = "ema/"
 """Prefix of a metric that was measured on the moving average of the model."""
-
-_NOT_METRICS = ("round", "seconds", "epsilon", "epsilon_attack")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class RunSummary:
 
     def metric_names(self) -> list[str]:
         """Every metric of the report or the history once, without the EMA prefix, in the order of appearance."""
-        columns = [name for row in self.rows for name in row if name not in _NOT_METRICS]
+        columns = [name for row in self.rows for name in row if name not in NOT_METRICS]
         names = [*self.section("metrics"), *columns]
         return list(dict.fromkeys(name.removeprefix(EMA) for name in names))
 

@@ -19,6 +19,9 @@ from fedemb.server.plan import RunState
 from fedemb.server.run_folder import RunFolder
 
 Metrics = dict[str, float | None]
+NOT_METRICS = ("round", "seconds", "epsilon", "epsilon_attack")
+"""Columns of metrics.csv that stand beside the metrics."""
+
 Measure = Callable[[Params], Metrics]
 """Global parameters -> named metrics of public test data."""
 
