@@ -1,27 +1,29 @@
-"""Omniglot's two zip archives to a store: one character is one user.
+"""Omniglot's two zip archives to a store: one character is one user, or one drawer is.
 
-Train: the background characters, each turned by 0, 90, 180 and 270 degrees, are 964 x 4 = 3,856 users of 20 images.
-Test: the 659 characters of the evaluation set, never trained on. Labels are identities, numbered within the split.
+user=character. Train: the background characters, each turned by 0, 90, 180 and 270 degrees, are 964 x 4 = 3,856 users
+of 20 images. Test: the 659 characters of the evaluation set, never trained on. Labels are identities.
+user=drawer. A person's drawings of one alphabet, one image a character: 600 users of 14 to 55 images to train on, 400
+to test on. Labels are characters. Nothing links the drawers of two alphabets: a person may be several users.
 Source: Lake, Salakhutdinov, Tenenbaum, Science 350 (2015); a character turned by 90 degrees is another character, as in
 Vinyals et al. 2016, arXiv:1606.04080.
 """
 
 from __future__ import annotations
 
-import io
 import re
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from fedemb.core.files import sha256
-from fedemb.data.manifest import Source, StoreInfo
-from fedemb.data.preparation import Prepared, Progress, Split, prepare_splits, silent
+from fedemb.data.formats.archive import Archive, open_archive
+from fedemb.data.manifest import StoreInfo
+from fedemb.data.pictures import Picture
+from fedemb.data.preparation import Prepared, Request, Split, prepare_splits
 from fedemb.data.record import UserRecord
 
 SAMPLE = Path(__file__).parent / "samples" / "omniglot"
@@ -29,128 +31,156 @@ SAMPLE = Path(__file__).parent / "samples" / "omniglot"
 _URL = "https://github.com/brendenlake/omniglot/tree/master/python"
 _SIDE, _DRAWN_SIDE = 28, 105
 _TURNS = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Image.Transpose.ROTATE_270}
-_MEMBER = re.compile(r"[^/]+/(?P<identity>[^/]+/[^/]+)/[^/]+\.png")
-_FOLDER = re.compile(r"[^/]+/(?P<identity>[^/]+/[^/]+)/")
+_MEMBER = re.compile(r"(?:[^/]+/)?(?P<alphabet>[^/]+)/(?P<character>[^/]+)/\d+_(?P<drawer>\d+)\.png")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Archive:
-    """A published file, how many identities and images it must hold, and how it is turned into users."""
+class Published:
+    """A published archive, and how much of it there is."""
 
     file: str
     split: str
-    identities: int
+    characters: int
     images: int
-    turns: Sequence[int] = (0,)  # quarter turns, counter-clockwise
+    turns: Sequence[int]  # quarter turns, counter-clockwise, that make more identities
 
 
-BACKGROUND = Archive(file="images_background.zip", split="train", identities=964, images=19_280, turns=(0, 1, 2, 3))
-EVALUATION = Archive(file="images_evaluation.zip", split="test", identities=659, images=13_180)
+PUBLISHED = (
+    Published(file="images_background.zip", split="train", characters=964, images=19_280, turns=(0, 1, 2, 3)),
+    Published(file="images_evaluation.zip", split="test", characters=659, images=13_180, turns=(0,)),
+)
 
 
-def prepare(
-    *,
-    source: str | Path | None = None,
-    out: str | Path,
-    overwrite: bool = False,
-    progress: Progress = silent,
-    archives: Sequence[Archive] = (BACKGROUND, EVALUATION),
-) -> Prepared:
+@dataclass(frozen=True, kw_only=True)
+class Drawings:
+    """A unit of work: users of the same images, each turned by another angle. images: (member, label before turns)."""
+
+    id: str
+    images: Sequence[tuple[str, int]]
+    turns: Sequence[int]
+
+
+def prepare(request: Request, *, user: str = "character") -> Prepared:
     """Make the stores `out`/train and `out`/test in one pass over each archive, unpacking nothing to disk.
 
-    Args: source: folder with the zip files; None for the copy that comes with fedemb. overwrite: replace a store
-        that was made from other files. archives: what is expected in `source`.
-    Raises: ValueError in one line if a file is missing or damaged, an identity has no image, or the counts are not
-        the published ones.
+    Args: request: source is the folder with the zip files, None for the copy that comes with fedemb.
+        user: "character" or "drawer".
+    Raises: ValueError in one line if a file is missing or damaged, or the counts are not the published ones.
     """
-    folder = SAMPLE if source is None else Path(source)
-    splits = [_split(folder, archive) for archive in archives]
-    return prepare_splits(Path(out), splits=splits, overwrite=overwrite, progress=progress)
+    if user not in _USERS:
+        raise ValueError(f"user must be one of {', '.join(_USERS)}, got user={user}")
+    folder = SAMPLE if request.source is None else request.existing_source(f"images_background.zip from {_URL}")
+    with ExitStack() as stack:
+        splits = []
+        for published in PUBLISHED:
+            path = folder / published.file
+            if not path.is_file():
+                raise ValueError(f"no file {path}: get {published.file} from {_URL} and pass source=<its folder>")
+            archive = stack.enter_context(open_archive(path, scratch=request.out, wanted=_is_drawing))
+            splits.append(_split(request, archive, published, user))
+        return prepare_splits(request, splits)
 
 
-def _split(folder: Path, archive: Archive) -> Split:
-    path = folder / archive.file
-    if not path.is_file():
-        raise ValueError(f"no file {path}: get {archive.file} from {_URL} and pass source=<the folder it is in>")
-    members = _members(path, archive)
-    users = len(members) * len(archive.turns)
+def _is_drawing(name: str) -> bool:
+    return _MEMBER.fullmatch(name) is not None
+
+
+def _split(request: Request, archive: Archive, published: Published, user: str) -> Split:
+    characters = defaultdict[str, list[str]](list)
+    for name in archive.names():
+        match = _MEMBER.fullmatch(name)
+        assert match is not None
+        characters[f"{match['alphabet']}/{match['character']}"].append(name)
+    left_out = request.missing(
+        archive.path,
+        found={"characters": len(characters), "images": len(archive.names())},
+        published={"characters": published.characters, "images": published.images},
+    )
+    units, class_names = _USERS[user](characters, published.turns)
     info = StoreInfo(
-        name="omniglot",
-        split=archive.split,
+        name="omniglot" if user == "character" else f"omniglot_{user}",
+        split=published.split,
         image_shape=(1, _SIDE, _SIDE),
-        classes=users,
+        classes=len(class_names),
+        label="identity" if user == "character" else "class",
         polarity="ink 255 on 0",
         description=f"upright, {_DRAWN_SIDE} to {_SIDE} pixels a side by the triangle filter (antialiased)",
         licence="MIT, © 2015 Brenden Lake",
         notice=(SAMPLE / "LICENSE").read_text(encoding="utf-8"),
-        sources=(Source(file=archive.file, sha256=sha256(path)),),
-        command="fedemb prepare omniglot",
+        sources=(archive.source(),),
+        command=f"fedemb prepare omniglot user={user}",
     )
-    return Split(info=info, users=users, records=lambda: _records(path, members, archive.turns))
+    return Split(
+        info=info,
+        users=sum(len(unit.turns) for unit in units),
+        units=units,
+        records=Reader(archive=archive),
+        class_names=class_names,
+        left_out=left_out,
+    )
 
 
-def _members(path: Path, archive: Archive) -> Mapping[str, Sequence[str]]:
-    """Identity -> its images' names, both sorted; the counts checked."""
-    found: dict[str, list[str]] = {}
-    with _opened(path) as opened:
-        for name in opened.namelist():
-            if match := _MEMBER.fullmatch(name):
-                found.setdefault(match["identity"], []).append(name)
-            elif match := _FOLDER.fullmatch(name):
-                found.setdefault(match["identity"], [])
-    empty = [identity for identity, names in found.items() if not names]
-    if empty:
-        raise ValueError(f"{path}: character {empty[0]!r} has no image; get the archive again from {_URL}")
-    images = sum(map(len, found.values()))
-    if (len(found), images) != (archive.identities, archive.images):
-        raise ValueError(
-            f"{path} holds {len(found)} characters with {images} images, published are {archive.identities} with "
-            f"{archive.images}; get the archive again from {_URL}"
-        )
-    return {identity: sorted(found[identity]) for identity in sorted(found)}
+def _by_character(
+    characters: Mapping[str, Sequence[str]], turns: Sequence[int]
+) -> tuple[list[Drawings], Sequence[str]]:
+    units = [
+        Drawings(id=character, images=[(name, number * len(turns)) for name in characters[character]], turns=turns)
+        for number, character in enumerate(sorted(characters))
+    ]
+    return units, [_turned(character, turn) for character in sorted(characters) for turn in turns]
 
 
-def _records(path: Path, members: Mapping[str, Sequence[str]], turns: Sequence[int]) -> Iterator[UserRecord]:
-    """Each identity in each orientation, in order."""
-    with _opened(path) as opened:
-        for number, (identity, names) in enumerate(members.items()):
-            drawn = [_image(opened, path, name) for name in names]
-            for slot, turn in enumerate(turns):
-                label = number * len(turns) + slot
-                yield UserRecord(
-                    id=f"{identity}/turn{90 * turn:03d}",
-                    images=np.stack([_small(image, turn) for image in drawn])[:, None],
-                    labels=np.full(len(drawn), label),
-                )
+def _by_drawer(characters: Mapping[str, Sequence[str]], turns: Sequence[int]) -> tuple[list[Drawings], Sequence[str]]:
+    """Drawings as they are: a turned alphabet would be the same person again."""
+    drawers = defaultdict[str, list[tuple[str, int]]](list)
+    for number, character in enumerate(sorted(characters)):
+        for name in characters[character]:
+            match = _MEMBER.fullmatch(name)
+            assert match is not None
+            drawers[f"{match['alphabet']}/drawer{match['drawer']}"].append((name, number))
+    return [Drawings(id=drawer, images=drawers[drawer], turns=(0,)) for drawer in sorted(drawers)], sorted(characters)
 
 
-def _image(opened: zipfile.ZipFile, path: Path, member: str) -> Image.Image:
-    """A drawing with ink 255 on 0, 8 bits, at its published size."""
-    try:
-        image = Image.open(io.BytesIO(opened.read(member)), formats=("PNG",))
-        if image.size != (_DRAWN_SIDE, _DRAWN_SIDE):  # known before the pixels are decoded
-            raise ValueError(f"it has {image.size[0]} x {image.size[1]} pixels, not {_DRAWN_SIDE} x {_DRAWN_SIDE}")
-        return ImageOps.invert(image.convert("L"))
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-        Image.DecompressionBombError,
-    ) as error:
-        raise ValueError(f"{path}: cannot read {member} ({error}); get the archive again from {_URL}") from None
+_USERS: Mapping[str, Callable[[Mapping[str, Sequence[str]], Sequence[int]], tuple[list[Drawings], Sequence[str]]]] = {
+    "character": _by_character,
+    "drawer": _by_drawer,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """Reads and shrinks drawings, in whatever process it is called."""
+
+    archive: Archive
+
+    def __call__(self, unit: Drawings) -> list[UserRecord]:
+        """One user for each turn."""
+        drawn = [self._drawn(name) for name, _ in unit.images]
+        labels = np.array([label for _, label in unit.images])
+        turned = len(unit.turns) > 1
+        return [
+            UserRecord.from_pixels(
+                id=_turned(unit.id, turn) if turned else unit.id,
+                images=np.stack([_small(image, turn) for image in drawn])[:, None],
+                labels=labels + slot,
+            )
+            for slot, turn in enumerate(unit.turns)
+        ]
+
+    def _drawn(self, name: str) -> Image.Image:
+        """A drawing with ink 255 on 0, 8 bits, at its published size."""
+        where = f"{self.archive.path}: {name}"
+        image = Picture(channels=1, invert=True).image(self.archive.read(name), where)
+        if image.size != (_DRAWN_SIDE, _DRAWN_SIDE):
+            raise ValueError(f"{where} has {image.size} pixels, not {_DRAWN_SIDE} x {_DRAWN_SIDE}: get it from {_URL}")
+        return image
+
+
+def _turned(character: str, turn: int) -> str:
+    return f"{character}/turn{90 * turn:03d}"
 
 
 def _small(image: Image.Image, turn: int) -> np.ndarray:
     """[28, 28] uint8: turned at full size, then resized."""
     turned = image.transpose(_TURNS[turn]) if turn else image
     return np.asarray(turned.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR))
-
-
-def _opened(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ValueError(f"cannot read {path} ({error}); get the archive again from {_URL}") from None

@@ -1,9 +1,11 @@
-"""`fedemb prepare NAME source=… out=…`: a data set's published archives to a store on disk."""
+"""`fedemb prepare NAME source=… out=…`: a data set's published archives to stores on disk."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -11,32 +13,58 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fedemb.data.manifest import Manifest
-from fedemb.data.preparation import Prepared
-from fedemb.data.record import UserRecord
+from fedemb.data.preparation import Item, Prepared, Request
 
 CONFIG_PATH = "pkg://fedemb.conf"
 CONFIG = "prepare"
 
 
 def run(cfg: DictConfig) -> None:
-    """Prepare the data set that `cfg.dataset` names and say what is there afterwards."""
-    prepared: Prepared = instantiate(cfg.dataset.prepare, progress=show_progress)
-    print(f"{'prepared' if prepared.written else 'already prepared:'} {cfg.dataset.name} in {prepared.path}")
+    """Prepare the data set that `cfg.name` names and say what is there afterwards."""
+    prepare: Callable[[Request], Prepared] = instantiate(cfg.prepare, _partial_=True)
+    prepared = prepare(_request(cfg))
+    print(f"{'prepared' if prepared.written else 'already prepared:'} {cfg.name} in {prepared.path}")
     for manifest in prepared.manifests:
         print(_line(manifest))
-    print(f"  licence: {prepared.manifests[0].info.licence}")
+    print(_terms(prepared.manifests[0]))
 
 
-def show_progress(records: Iterable[UserRecord], *, label: str, total: int) -> Iterable[UserRecord]:
+def show_progress(items: Iterable[Item], *, label: str, total: int, done: int = 0) -> Iterable[Item]:
     """A bar on stderr if somebody is looking, else a line when done."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        yield from bar.track(records, description=label, total=total)
+        task = bar.add_task(label, total=total, completed=done)
+        for item in items:
+            yield item
+            bar.advance(task)
     if not console.is_terminal:
-        print(f"{label}: {total} users", file=sys.stderr)
+        print(f"{label}: {total} of {total}", file=sys.stderr)
+
+
+def _request(cfg: DictConfig) -> Request:
+    return Request(
+        source=None if cfg.source is None else Path(cfg.source),
+        out=Path(cfg.out),
+        overwrite=bool(cfg.overwrite),
+        allow_partial=bool(cfg.allow_partial),
+        workers=_cores() if cfg.workers == "auto" else cfg.workers,
+        progress=show_progress,
+    )
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _line(manifest: Manifest) -> str:
-    shape = "x".join(map(str, manifest.info.image_shape))
-    return f"  {manifest.info.split}: {manifest.users} users, {manifest.examples} images of {shape}"
+    channels, height, width = manifest.info.image_shape
+    shape = f"{channels}x{height}x{width}" if height else f"{channels} channels, sizes differ"
+    left_out = "".join(f"; {count} {reason}" for reason, count in manifest.left_out.items())
+    return f"  {manifest.info.split}: {manifest.users} users, {manifest.examples} images of {shape}{left_out}"
+
+
+def _terms(manifest: Manifest) -> str:
+    passed_on = "" if manifest.info.redistributable else "; do not pass these stores on"
+    return f"  licence: {manifest.info.licence}{passed_on}"

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fedemb.core.files import sync
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One file that a store was prepared from."""
+    """One file that a store was prepared from; of a folder ("name/"), sha256 is over its files' names and sizes."""
 
     file: str
     sha256: str
@@ -38,35 +40,51 @@ class StoreInfo:
     """What whoever prepares a store says about it; equal for equal stores.
 
     name: of the data set. split: of the data set, and the store's folder name.
-    image_shape: (Ch, H, W). codec: how images are kept; "raw" is uint8 in the order [n, Ch, H, W].
-    classes: labels are 0 .. classes-1.
+    image_shape: (Ch, H, W); H and W are None where the images' sizes differ.
+    codec: how images are kept: "png", "jpeg" or "mixed" are the bytes of image files, "raw" is Ch·H·W bytes uint8.
+    classes: labels are 0 .. classes-1. label: what one stands for, "identity" (a user of its own) or "class".
     polarity: what high and low values mean, e.g. "ink 255 on 0" or "RGB".
     description: size, orientation and what else was done to the images; changes when the reader changes.
     licence: one line. notice: the licence's text, and what the authors ask for.
+    redistributable: may the store be passed on? presentable: may single images be shown to others?
     sources: the published files. command: prepares the store again.
     """
 
     name: str
     split: str
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, int | None, int | None]
     codec: str = "raw"
     classes: int
+    label: str = "identity"
     polarity: str
     description: str
     licence: str
     notice: str
+    redistributable: bool = True
+    presentable: bool = True
     sources: tuple[Source, ...]
     command: str
+
+    @property
+    def seal(self) -> str:
+        """A digest of all this, kept in every shard: a manifest beside another store's shards is noticed."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A complete store. checksum: digest of all records, the same whatever the shards and the SQLite version."""
+    """A complete store.
+
+    checksum: digest of all records, the same whatever the shards and the SQLite version.
+    left_out: what the sources hold, or should hold, and the store does not: reason -> how many.
+    """
 
     info: StoreInfo
     users: int
     examples: int
     checksum: str
+    left_out: Mapping[str, int] = field(default_factory=dict)
     shards: tuple[Shard, ...]
     format: int = FORMAT
 

@@ -1,37 +1,101 @@
-"""What every data set's preparation shares: make the splits that are not there yet, refuse to replace other data."""
+"""What every data set's preparation shares: count, make the splits that are not there yet, refuse to replace others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
+from fedemb.core import check
 from fedemb.core.files import sha256
+from fedemb.core.workers import Workers
 from fedemb.data.manifest import Manifest, StoreInfo, read_manifest
 from fedemb.data.record import UserRecord
-from fedemb.data.store_writer import write_store
+from fedemb.data.store_writer import SHARD_BYTES, write_units
+
+_AHEAD = 16  # units of work waiting to be written, beyond one a worker
+
+Item = TypeVar("Item")
 
 
 class Progress(Protocol):
-    """Passes records on and shows how many went by."""
+    """Passes items on and shows how many went by."""
 
-    def __call__(self, records: Iterable[UserRecord], *, label: str, total: int) -> Iterable[UserRecord]:
-        """The same records."""
+    def __call__(self, items: Iterable[Item], *, label: str, total: int, done: int = 0) -> Iterable[Item]:
+        """The same items. total: how many there are with the `done` that were worked on before."""
 
 
-def silent(records: Iterable[UserRecord], *, label: str, total: int) -> Iterable[UserRecord]:
+def silent(items: Iterable[Item], *, label: str, total: int, done: int = 0) -> Iterable[Item]:
     """Shows nothing."""
-    return records
+    return items
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user asks a preparation for.
+
+    source: the published files' folder, or one such file; None where they come with fedemb.
+    out: folder for the stores. overwrite: replace stores that were made from other files.
+    allow_partial: accept fewer images than were published, and note how many are missing.
+    workers: processes that decode; 0 for none. The store does not depend on it.
+    """
+
+    source: Path | None
+    out: Path
+    overwrite: bool = False
+    allow_partial: bool = False
+    workers: int = 0
+    progress: Progress = silent
+
+    def __post_init__(self) -> None:
+        check.at_least("workers", self.workers, 0)
+
+    def existing_source(self, what: str) -> Path:
+        """`source`, which must be there. what: the files to get and where from, for the message."""
+        if self.source is None:
+            raise ValueError(f"nothing to prepare from: get {what} and pass source=<the folder they are in>")
+        if not self.source.exists():
+            raise ValueError(f"no {self.source}: get {what} and pass source=<the folder they are in>")
+        return self.source
+
+    def missing(self, where: object, *, found: Mapping[str, int], published: Mapping[str, int]) -> dict[str, int]:
+        """{"<things> missing": how many}, for the manifest; empty where all is there.
+
+        found, published: "users", "images", … -> how many.
+        Raises: ValueError with both numbers if they differ, unless fewer are allowed.
+        """
+        counted = ", ".join(f"{found[thing]} {thing}" for thing in published)
+        wanted = ", ".join(f"{count} {thing}" for thing, count in published.items())
+        if any(found[thing] > count for thing, count in published.items()):
+            raise ValueError(
+                f"{where} holds {counted}, published are {wanted}: this is another data set, or mixed files"
+            )
+        short = {f"{thing} missing": count - found[thing] for thing, count in published.items() if found[thing] < count}
+        if short and not self.allow_partial:
+            raise ValueError(
+                f"{where} holds {counted}, published are {wanted}: get the rest, or pass allow_partial=true"
+            )
+        return short
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """One store to be made. users: how many records there will be. records: starts reading the archives."""
+    """One store to be made.
+
+    units: the pieces of work, in order; records: unit -> the users it holds, called in worker processes (both are
+        pickled).
+    users: how many users all units hold. class_names: of the labels, or none.
+    left_out: what is not in the store, reason -> how many.
+    """
 
     info: StoreInfo
     users: int
-    records: Callable[[], Iterable[UserRecord]]
+    units: Sequence[Any]
+    records: Callable[[Any], Sequence[UserRecord]]
+    class_names: Sequence[str] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    shard_bytes: int = SHARD_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,22 +107,40 @@ class Prepared:
     written: bool
 
 
-def prepare_splits(
-    out: Path, *, splits: Sequence[Split], overwrite: bool = False, progress: Progress = silent
-) -> Prepared:
+def prepare_splits(request: Request, splits: Sequence[Split]) -> Prepared:
     """Make `out`/<split> for every split that is missing or damaged; keep what is there and the same.
 
     Raises: ValueError in one line, before anything is written, if a store was prepared from other files or in another
         way, or its manifest is damaged, and `overwrite` is false.
     """
-    kept = [_kept(out / split.info.split, split.info, overwrite) for split in splits]
-    manifests = tuple(manifest or _written(out, split, progress) for split, manifest in zip(splits, kept, strict=True))
-    return Prepared(path=out, manifests=manifests, written=None in kept)
+    for split in splits:
+        if not split.users:
+            raise ValueError(f"{split.info.name} {split.info.split} has no user: is this the right source?")
+    kept = [_kept(request.out / split.info.split, split.info, request.overwrite) for split in splits]
+    manifests = tuple(manifest or _written(request, split) for split, manifest in zip(splits, kept, strict=True))
+    return Prepared(path=request.out, manifests=manifests, written=None in kept)
 
 
-def _written(out: Path, split: Split, progress: Progress) -> Manifest:
-    records = progress(split.records(), label=f"{split.info.name} {split.info.split}", total=split.users)
-    return write_store(out / split.info.split, info=split.info, records=records)
+def _written(request: Request, split: Split) -> Manifest:
+    """The store of one split."""
+    label = f"{split.info.name} {split.info.split}"
+    make = Workers.alone(split.records)
+    if request.workers:
+        make = Workers.processes(split.records, request.workers)
+
+    def units(first: int) -> Iterable[Sequence[UserRecord]]:
+        made = make.map(split.units[first:], ahead=_AHEAD if request.workers else 0)
+        return request.progress(made, label=label, total=len(split.units), done=first)
+
+    with make:
+        return write_units(
+            request.out / split.info.split,
+            info=split.info,
+            units=units,
+            class_names=split.class_names,
+            left_out=split.left_out,
+            shard_bytes=split.shard_bytes,
+        )
 
 
 def _kept(folder: Path, info: StoreInfo, overwrite: bool) -> Manifest | None:

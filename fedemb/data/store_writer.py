@@ -1,78 +1,137 @@
 """Writing a store: bounded memory, byte for byte the same every time, and nothing half-valid if it is interrupted.
 
-Shards grow under temporary names in the store's own folder and are renamed when all of them are whole; the manifest
-comes last. An interrupted run leaves the old store or none, and the next run clears away what it left.
+Users arrive in units of work, one or more users each. Shards grow under temporary names in the store's own folder; a
+shard that is whole is noted beside it, and the next run with the same description goes on after it. When all are whole
+they are renamed, and the manifest comes last: an interrupted run leaves the old store or none.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from itertools import chain, islice
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from fedemb.core import check
-from fedemb.core.files import sha256, sync
+from fedemb.core.files import locked, sha256, sync, write_atomically
 from fedemb.data.manifest import MANIFEST, Manifest, Shard, StoreInfo, write_manifest
-from fedemb.data.record import INSERT, TABLE, UserRecord, checksum, encode_raw
+from fedemb.data.pictures import kind_of
+from fedemb.data.record import INSERT, MAX_RECORD_BYTES, TABLES, UserRecord, encode
+
+SHARD_BYTES = 1 << 29
 
 _PAGE_BYTES = 8192
-_ENCODERS = {"raw": encode_raw}  # codec -> UserRecord -> (labels, images)
+_ENCODED = ("png", "jpeg", "mixed")
+
+Units = Callable[[int], Iterable[Sequence[UserRecord]]]
+"""number of the first unit of work that is wanted -> the users of that unit, of the next, …"""
 
 
 def write_store(
-    folder: Path, *, info: StoreInfo, records: Iterable[UserRecord], users_per_shard: int | None = None
+    folder: Path, *, info: StoreInfo, records: Iterable[UserRecord], shard_bytes: int = SHARD_BYTES
+) -> Manifest:
+    """Write users that come one at a time; an interrupted run starts again. Else as `write_units`."""
+    return write_units(
+        folder,
+        info=info,
+        units=lambda first: islice(([record] for record in records), first, None),
+        shard_bytes=shard_bytes,
+    )
+
+
+def write_units(
+    folder: Path,
+    *,
+    info: StoreInfo,
+    units: Units,
+    class_names: Sequence[str] = (),
+    left_out: Mapping[str, int] | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> Manifest:
     """Write the users, in order, as the store of one split, in place of a store that may be there.
 
-    Args: folder: made if missing. records: consumed one at a time. users_per_shard: None for a single file.
+    Args: folder: made if missing. units: consumed one at a time. class_names: of labels 0, 1, …, or none.
+        left_out: goes into the manifest. shard_bytes: a shard ends with the unit that reaches so many bytes of images.
     Returns: the manifest, which is on disk as well.
-    Raises: ValueError in one line if a record does not fit `info`, there is no user, or the folder cannot be written
-        to; then a store that was there before is still there.
+    Raises: ValueError in one line if a record does not fit `info`, there is no user, another process writes there, or
+        the folder cannot be written to; then a store that was there before is still there.
     """
-    if users_per_shard is not None:
-        check.at_least("users_per_shard", users_per_shard, 1)
-    writer = _Writer(folder, info)
+    check.at_least("shard_bytes", shard_bytes, 1)
+    if class_names and len(class_names) != info.classes:
+        raise ValueError(f"{info.name}: {len(class_names)} class names for {info.classes} classes")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writer.clear()
-        writer.write(iter(records), users_per_shard)
-        return writer.publish()
+        with locked(folder, f"another fedemb prepare is writing {folder}: wait for it, or pass another out="):
+            writer = _Writer(folder, info, class_names)
+            writer.go_on()
+            try:
+                writer.write(units(writer.units), shard_bytes)
+                return writer.publish(left_out or {})
+            finally:
+                writer.clear_unfinished()
     except (sqlite3.Error, OSError) as error:
-        raise ValueError(f"cannot write the store {folder} ({error}): make room there, or pass another out=") from None
-    finally:
-        writer.clear()
+        raise ValueError(
+            f"cannot write the store {folder} ({error}): make room there and run the same command again, which goes on "
+            "where it stopped, or pass another out="
+        ) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Finished:
+    """A whole shard under its temporary name. units: how many the shards up to here hold."""
+
+    seal: str
+    units: int
+    users: int
+    examples: int
+    bytes: int
+    sha256: str
 
 
 class _Writer:
     """The shards of one store under their temporary names, and what is in them."""
 
-    def __init__(self, folder: Path, info: StoreInfo) -> None:
-        self._folder, self._info, self._encode = folder, info, _ENCODERS[info.codec]
+    def __init__(self, folder: Path, info: StoreInfo, class_names: Sequence[str]) -> None:
+        self._folder, self._info, self._class_names = folder, info, class_names
         self._digest = hashlib.blake2b(f"{info.codec} {info.image_shape}".encode(), digest_size=16)
-        self._sizes: list[int] = []  # users in each shard
-        self._examples = 0
+        self._finished: list[_Finished] = []
 
-    def clear(self) -> None:
-        """Remove what this or an interrupted run left under temporary names."""
-        for leftover in self._folder.glob(".*.partial"):
+    @property
+    def units(self) -> int:
+        """How many units of work the whole shards hold."""
+        return self._finished[-1].units if self._finished else 0
+
+    def go_on(self) -> None:
+        """Take over the whole shards of an interrupted run of the same store; clear everything else away."""
+        while (finished := self._read_note(len(self._finished))) is not None:
+            self._finished.append(finished)
+            with closing(sqlite3.connect(self._temporary(len(self._finished) - 1))) as database:
+                for (sealed,) in database.execute("SELECT checksum FROM users ORDER BY position"):
+                    self._digest.update(sealed)
+        self.clear_unfinished()
+
+    def clear_unfinished(self) -> None:
+        """Remove temporary files, but whole shards and their notes."""
+        whole = range(len(self._finished))
+        kept = {path for number in whole for path in (self._temporary(number), self._note(number))}
+        for leftover in set(self._folder.glob(".*.partial")) - kept:
             leftover.unlink(missing_ok=True)
 
-    def write(self, records: Iterator[UserRecord], users_per_shard: int | None) -> None:
+    def write(self, units: Iterable[Sequence[UserRecord]], shard_bytes: int) -> None:
         """Write all users to temporary shards."""
-        for head in records:
-            self._write_shard(chain([head], islice(records, users_per_shard and users_per_shard - 1)))
-        if not self._sizes:
+        rest = iter(units)
+        for unit in rest:
+            self._write_shard(unit, rest, shard_bytes)
+        if not self._finished:
             raise ValueError(f"a store needs at least one user, got none for {self._info.name} {self._info.split}")
 
-    def publish(self) -> Manifest:
+    def publish(self, left_out: Mapping[str, int]) -> Manifest:
         """Rename the shards and write the manifest; from here on an older store is gone."""
-        shards = tuple(self._shard(number) for number in range(len(self._sizes)))
+        shards = tuple(self._shard(number) for number in range(len(self._finished)))
         (self._folder / MANIFEST).unlink(missing_ok=True)
         for number, shard in enumerate(shards):
             os.replace(self._temporary(number), self._folder / shard.file)
@@ -81,58 +140,104 @@ class _Writer:
         sync(self._folder)
         manifest = Manifest(
             info=self._info,
-            users=sum(self._sizes),
-            examples=self._examples,
+            users=sum(shard.users for shard in shards),
+            examples=sum(finished.examples for finished in self._finished),
             checksum=self._digest.hexdigest(),
+            left_out=dict(left_out),
             shards=shards,
         )
         write_manifest(self._folder, manifest)
+        self._finished = []
         return manifest
 
-    def _write_shard(self, records: Iterable[UserRecord]) -> None:
-        first, temporary = sum(self._sizes), self._temporary(len(self._sizes))
-        with closing(sqlite3.connect(temporary, isolation_level=None)) as database:
-            for setting in (f"page_size={_PAGE_BYTES}", "journal_mode=OFF", "synchronous=OFF"):
-                database.execute(f"PRAGMA {setting}")
-            database.execute("BEGIN")
-            database.execute(TABLE)
-            written = database.executemany(INSERT, map(self._row, enumerate(records, start=first))).rowcount
+    def _write_shard(self, unit: Sequence[UserRecord], rest: Iterable[Sequence[UserRecord]], shard_bytes: int) -> None:
+        """One shard, with this unit and as many of the rest as it takes."""
+        number = len(self._finished)
+        first = sum(finished.users for finished in self._finished)
+        units, users, examples, size = self.units, 0, 0, 0
+        with closing(sqlite3.connect(self._temporary(number), isolation_level=None)) as database:
+            self._begin(database, number)
+            more: Sequence[UserRecord] | None = unit
+            while more is not None:
+                for record in more:
+                    check_fits(record, self._info)
+                    row = encode(first + users, record)
+                    database.execute(INSERT, row)
+                    self._digest.update(row[3])
+                    users, examples, size = users + 1, examples + row[2], size + len(row[-1])
+                units += 1
+                more = next(iter(rest), None) if size < shard_bytes else None
             database.execute("COMMIT")
-        self._sizes.append(written)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        self._finish(number, units=units, users=users, examples=examples)
 
-    def _row(self, numbered: tuple[int, UserRecord]) -> tuple[int, str, int, bytes, bytes, bytes]:
-        position, record = numbered
-        _check_fits(record, self._info)
-        labels, images = self._encode(record)
-        sealed = checksum(position, record.id, len(record.labels), labels, images)
-        self._digest.update(sealed)
-        self._examples += len(record.labels)
-        return position, record.id, len(record.labels), sealed, labels, images
+    def _begin(self, database: sqlite3.Connection, number: int) -> None:
+        for setting in (f"page_size={_PAGE_BYTES}", "journal_mode=OFF", "synchronous=OFF"):
+            database.execute(f"PRAGMA {setting}")
+        database.execute("BEGIN")
+        for table in TABLES:
+            database.execute(table)
+        database.execute("INSERT INTO store VALUES (?)", (self._info.seal,))
+        if number == 0:
+            database.executemany("INSERT INTO classes VALUES (?, ?)", enumerate(self._class_names))
+
+    def _finish(self, number: int, *, units: int, users: int, examples: int) -> None:
+        """Flush a shard and note that it is whole."""
+        temporary = self._temporary(number)
+        sync(temporary)
+        size, digest = temporary.stat().st_size, sha256(temporary)
+        finished = _Finished(
+            seal=self._info.seal, units=units, users=users, examples=examples, bytes=size, sha256=digest
+        )
+        write_atomically(self._note(number), json.dumps(asdict(finished)))
+        self._finished.append(finished)
+
+    def _read_note(self, number: int) -> _Finished | None:
+        """What is known of a whole shard that an interrupted run of the same store left, or None."""
+        try:
+            finished = _Finished(**json.loads(self._note(number).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+        temporary = self._temporary(number)
+        if finished.seal != self._info.seal or not temporary.is_file() or sha256(temporary) != finished.sha256:
+            return None
+        return finished
 
     def _shard(self, number: int) -> Shard:
-        temporary = self._temporary(number)
+        finished = self._finished[number]
         return Shard(
-            file=f"users-{number:05d}-of-{len(self._sizes):05d}.sqlite",
-            first=sum(self._sizes[:number]),
-            users=self._sizes[number],
-            bytes=temporary.stat().st_size,
-            sha256=sha256(temporary),
+            file=f"users-{number:05d}-of-{len(self._finished):05d}.sqlite",
+            first=sum(earlier.users for earlier in self._finished[:number]),
+            users=finished.users,
+            bytes=finished.bytes,
+            sha256=finished.sha256,
         )
 
     def _temporary(self, number: int) -> Path:
-        return self._folder / f".users-{number:05d}.{os.getpid()}.partial"
+        return self._folder / f".users-{number:05d}.sqlite.partial"
+
+    def _note(self, number: int) -> Path:
+        return self._folder / f".users-{number:05d}.json.partial"
 
 
-def _check_fits(record: UserRecord, info: StoreInfo) -> None:
-    images, labels = record.images, record.labels
-    if images.dtype != np.uint8 or images.shape != (len(labels), *info.image_shape):
-        raise ValueError(
-            f"user {record.id!r}: {len(labels)} labels need images of uint8 {[len(labels), *info.image_shape]}, "
-            f"got {images.dtype} {list(images.shape)}"
-        )
+def check_fits(record: UserRecord, info: StoreInfo) -> None:
+    """Raise ValueError in one line if a record does not hold what the store promises."""
+    labels, who = record.labels, f"user {record.id!r}"
+    if len(record.images) != len(labels):
+        raise ValueError(f"{who}: {len(record.images)} images and {len(labels)} labels")
+    if sum(map(len, record.images)) > MAX_RECORD_BYTES:
+        raise ValueError(f"{who} has more than {MAX_RECORD_BYTES} bytes of images: make them smaller with short_side=")
     if len(labels) and not 0 <= labels.min() <= labels.max() < info.classes:
-        raise ValueError(
-            f"user {record.id!r}: labels must lie in 0 .. {info.classes - 1}, got {labels.min()} .. {labels.max()}"
-        )
+        raise ValueError(f"{who}: labels must lie in 0 .. {info.classes - 1}, got {labels.min()} .. {labels.max()}")
+    for image in record.images:
+        _check_image(who, image, info)
+
+
+def _check_image(who: str, image: bytes, info: StoreInfo) -> None:
+    if info.codec in _ENCODED:
+        kind = kind_of(image)
+        if kind is None or info.codec not in (kind, "mixed"):
+            raise ValueError(f"{who}: an image is {kind or 'of no known format'}, the store keeps {info.codec}")
+        return
+    channels, height, width = info.image_shape
+    if height is None or width is None or len(image) != channels * height * width:
+        raise ValueError(f"{who}: images must be uint8 of {list(info.image_shape)}, got one of {len(image)} bytes")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedemb.core.files import write_atomically
-
-_LOCK = ".lock"
+from fedemb.core.files import LOCK, locked, write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +64,7 @@ class RunFolder:
         """Raise ValueError if the folder holds a run, or anything else, or cannot be made."""
         if self.is_used():
             raise ValueError(f"run folder {self.path} holds a run already: go on with resume=true or take another run=")
-        if self.path.exists() and (not self.path.is_dir() or any(p.name != _LOCK for p in self.path.iterdir())):
+        if self.path.exists() and (not self.path.is_dir() or any(p.name != LOCK for p in self.path.iterdir())):
             raise ValueError(f"run folder {self.path} exists and is not empty: take another run=")
 
     def create(self, config: str) -> None:
@@ -81,14 +78,11 @@ class RunFolder:
 
         Raises: ValueError if another process holds it.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / _LOCK).open("w")
-        except OSError as error:
-            raise ValueError(f"cannot write the run folder {self.path}: {error.strerror}; take another run=") from error
-        with handle:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(f"run folder {self.path} is in use by another process") from None
+                stack.enter_context(locked(self.path, f"run folder {self.path} is in use by another process"))
+            except OSError as error:
+                raise ValueError(
+                    f"cannot write the run folder {self.path}: {error.strerror}; take another run="
+                ) from error
             yield
