@@ -17,7 +17,7 @@ from fedemb.core import check
 from fedemb.core.rng import generator
 from fedemb.core.types import Batch, VirtualClient
 from fedemb.data.transforms import Transform
-from fedemb.data.users import UserDataset
+from fedemb.data.users import LoadsExamples, UserDataset
 
 _PADDING = {"classes": 1}  # the other names are padded with 0
 
@@ -54,31 +54,41 @@ class Batcher:
         Returns: "image" [S, B, Ch, H, W], "label" [S, B] int64, "mask" [S, B] float32 and what the transform adds;
             S = 0 for a client without examples.
         """
-        examples = self.users.load(client.users)
-        order = torch.from_numpy(self._order(client, len(examples["label"])))
-        batch = {name: value[order] for name, value in examples.items()}
-        batch["mask"] = torch.ones(len(order))
+        counts = [self.users.num_examples(user) for user in client.users]
+        batch = self._examples(client, counts, self._order(client, counts))
+        batch["mask"] = torch.ones(len(batch["label"]))
         return _cut(self.transform(batch, generator(client.seed, "transform")), self.batch_size)
 
-    def _order(self, client: VirtualClient, examples: int) -> np.ndarray:
-        """Positions [n] of the examples in the order they are trained on."""
-        kept = self._kept(client, examples)
+    def _order(self, client: VirtualClient, counts: Sequence[int]) -> np.ndarray:
+        """Positions [n] among the examples of all the client's users, in the order they are trained on."""
+        kept = self._kept(client, counts)
         rng = generator(client.seed, "batches")
         stream = np.concatenate([rng.permutation(kept) for _ in range(self.epochs)])
         return stream[: self.max_examples]
 
-    def _kept(self, client: VirtualClient, examples: int) -> np.ndarray:
+    def _kept(self, client: VirtualClient, counts: Sequence[int]) -> np.ndarray:
         """Positions of the examples that the per-user limit lets through."""
         if self.max_examples_per_user is None:
-            return np.arange(examples)
+            return np.arange(sum(counts))
         rng = generator(client.seed, "examples per user")
-        counts = [self.users.num_examples(user) for user in client.users]
         starts = np.cumsum([0, *counts])[:-1]
         chosen = [
             start + rng.permutation(count)[: self.max_examples_per_user]
             for start, count in zip(starts, counts, strict=True)
         ]
         return np.concatenate([np.arange(0), *chosen])
+
+    def _examples(self, client: VirtualClient, counts: Sequence[int], order: np.ndarray) -> Batch:
+        """The examples at some positions; where the data set can, no others are read."""
+        needed = np.unique(order)
+        if isinstance(self.users, LoadsExamples) and len(needed) < sum(counts):
+            ends = np.cumsum(counts)
+            parts = np.split(needed, np.searchsorted(needed, ends[:-1]))
+            places = [part - (end - count) for part, end, count in zip(parts, ends, counts, strict=True)]
+            loaded, order = self.users.load_examples(client.users, places), np.searchsorted(needed, order)
+        else:
+            loaded = self.users.load(client.users)
+        return {name: value[torch.from_numpy(order)] for name, value in loaded.items()}
 
 
 def pad_steps(batches: Sequence[Batch]) -> Batch:

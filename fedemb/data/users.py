@@ -62,6 +62,17 @@ class Described(Protocol):
         """A digest that changes with the data."""
 
 
+@runtime_checkable
+class LoadsExamples(Protocol):
+    """Reads some of a user's examples without the others; a UserDataset whose users are large may have it."""
+
+    def load_examples(self, users: Sequence[UserId], places: Sequence[np.ndarray]) -> Batch:
+        """Some examples of distinct users, in the order asked for.
+
+        places: for each user, positions among its examples as `load` returns them.
+        """
+
+
 class InMemoryUsers(UserDataset):
     """Users whose examples fit in memory: one Batch a user."""
 

@@ -9,7 +9,7 @@ from fedemb.core.rng import generator
 from fedemb.core.types import VirtualClient
 from fedemb.data.batching import Batcher, pad_steps
 from fedemb.data.transforms import Compose, LocalLabels, ScalePixels
-from fedemb.data.users import InMemoryUsers
+from fedemb.data.users import InMemoryUsers, UserDataset
 
 KEEP = Compose()
 
@@ -185,3 +185,46 @@ def test_pad_steps_stacks_ragged_clients():
 def test_limits_below_one_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1, got {name}=0"):
         Batcher(**{"users": numbered([1]), "batch_size": 1, "transform": KEEP, name: 0})
+
+
+class Selective(UserDataset):
+    """The same users, but some of their examples can be read; what was read is noted."""
+
+    def __init__(self, base):
+        self.base, self.read = base, []
+
+    @property
+    def num_users(self):
+        return self.base.num_users
+
+    def num_examples(self, user):
+        return self.base.num_examples(user)
+
+    def load(self, users):
+        raise AssertionError("everything was read")
+
+    def load_examples(self, users, places):
+        loaded = [self.base.load([user]) for user in users]
+        chosen = [
+            {name: value[torch.as_tensor(where)] for name, value in batch.items()}
+            for batch, where in zip(loaded, places, strict=True)
+        ]
+        batch = {name: torch.cat([part[name] for part in chosen]) for name in chosen[0]}
+        self.read.append(batch["image"].flatten().tolist())
+        return batch
+
+
+@pytest.mark.parametrize(
+    "limits", [{"max_examples_per_user": 2}, {"max_examples": 5}, {"max_examples": 14, "epochs": 3}]
+)
+def test_where_the_data_set_can_only_what_is_trained_on_is_read(limits):
+    """Large users cost what their share costs; the batches are those of a data set that reads everything."""
+    base = numbered([6, 0, 9, 1])
+    users = Selective(base)
+    limits = {"batch_size": 4, "transform": KEEP, **limits}
+    wanted = Batcher(users=base, **limits).load(client(2, 1, 0, 3))
+    found = Batcher(users=users, **limits).load(client(2, 1, 0, 3))
+    assert {name: value.tolist() for name, value in found.items()} == {
+        name: value.tolist() for name, value in wanted.items()
+    }
+    assert [sorted(read) for read in users.read] == [sorted(set(trained_on(wanted)))]
