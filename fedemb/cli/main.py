@@ -29,11 +29,11 @@ def usage() -> str:
 
 
 def overrides(verb: str, arguments: Sequence[str]) -> list[str]:
-    """Arguments as Hydra reads them: the first bare word after `prepare` names the data set."""
-    rest = list(arguments)
-    if verb == "prepare" and rest and "=" not in rest[0] and not rest[0].startswith("-"):
-        rest[0] = f"dataset={rest[0]}"
-    return rest
+    """Arguments as Hydra reads them: after `prepare` a bare word names the data set, a second one the action."""
+    keys = ["dataset", "action"] if verb == "prepare" else []
+    bare = [word for word in arguments[: len(keys)] if "=" not in word and not word.startswith("-")]
+    named = [f"{key}={word}" for key, word in zip(keys, bare, strict=False)]
+    return [*named, *(word for word in arguments if word not in bare)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fedemb.cli import describe
 from fedemb.data.manifest import Manifest
 from fedemb.data.preparation import Item, Prepared, Request
 
@@ -20,7 +21,15 @@ CONFIG = "prepare"
 
 
 def run(cfg: DictConfig) -> None:
-    """Prepare the data set that `cfg.name` names and say what is there afterwards."""
+    """Do what `cfg.action` asks with the data set that `cfg.name` names."""
+    actions = {"prepare": _prepare, "describe": describe.run, "export": _export}
+    if cfg.action not in actions:
+        raise ValueError(f"action must be one of {', '.join(actions)}, got action={cfg.action}")
+    actions[cfg.action](cfg)
+
+
+def _prepare(cfg: DictConfig) -> None:
+    """Make the stores that are not there yet and say what is there afterwards."""
     prepare: Callable[[Request], Prepared] = instantiate(cfg.prepare, _partial_=True)
     prepared = prepare(_request(cfg))
     print(f"{'prepared' if prepared.written else 'already prepared:'} {cfg.name} in {prepared.path}")
@@ -68,3 +77,8 @@ def _line(manifest: Manifest) -> str:
 def _terms(manifest: Manifest) -> str:
     passed_on = "" if manifest.info.redistributable else "; do not pass these stores on"
     return f"  licence: {manifest.info.licence}{passed_on}"
+
+
+def _export(cfg: DictConfig) -> None:
+    """Every split as a Parquet file."""
+    raise ValueError("later")

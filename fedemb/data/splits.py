@@ -14,6 +14,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 SplitOf = Callable[[str], str | None]
@@ -85,7 +86,7 @@ def seeded_split(*, fractions: Mapping[str, float], seed: int) -> SplitOf:
             left -= fraction
             if left < 0:
                 return split
-        return next(reversed(fractions))
+        return list(fractions)[-1]
 
     return split_of
 
@@ -95,7 +96,7 @@ def _check_apart(path: Path, ids: Mapping[str, str], ranges: list[tuple[int, int
     for first, last, split in ranges:
         if last < first:
             raise ValueError(f"{path}: the range {first}-{last} of {split} ends before it starts")
-    for (_, last, split), (first, _, other) in zip(ranges, ranges[1:], strict=False):
+    for (_, last, split), (first, _, other) in pairwise(ranges):
         if first <= last:
             raise ValueError(f"{path}: {first} is in {split} and again in {other}: one user, one split")
     by_range = SplitFile(ids={}, ranges=tuple(ranges))

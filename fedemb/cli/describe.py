@@ -1,0 +1,68 @@
+"""`fedemb prepare NAME describe`: what is in a prepared store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from fedemb.data.manifest import MANIFEST, read_manifest
+from fedemb.data.store import StoreUsers
+from fedemb.report.stores import Description, contact_sheet, describe
+
+_SIDE = 112  # pixels that images of different sizes are shown in
+_ORDER = ("train", "validation", "test")
+_PLURAL = {"identity": "identities", "class": "classes"}
+
+
+def run(cfg: DictConfig) -> None:
+    """Print counts of every split under `cfg.out`; write a contact sheet where images may be shown."""
+    out = Path(cfg.out)
+    splits = sorted((path.parent.name for path in out.glob(f"*/{MANIFEST}")), key=_place)
+    if not splits:
+        raise ValueError(f"no store at {out}: run 'fedemb prepare {cfg.name}' first, or pass its out=")
+    for split in splits:
+        _describe(out, split)
+
+
+def _place(split: str) -> tuple[int, str]:
+    """The usual order of splits."""
+    return _ORDER.index(split) if split in _ORDER else len(_ORDER), split
+
+
+def _describe(out: Path, split: str) -> None:
+    store = _store(out, split)
+    info = store.manifest.info
+    print(f"{info.name} {split} in {out / split}")
+    for name, told in _lines(store, describe(store)):
+        print(f"  {name:<20} {told}")
+    if not info.presentable:
+        print(f"  {'contact sheet':<20} none: single images of {info.name} are not to be shown")
+        return
+    sheet = out / f"{split}_contact_sheet.png"
+    contact_sheet(store).save(sheet)
+    print(f"  {'contact sheet':<20} {sheet}")
+
+
+def _store(out: Path, split: str) -> StoreUsers:
+    """Opened to be shown: images of different sizes are brought to one."""
+    manifest = read_manifest(out / split)
+    assert manifest is not None
+    return StoreUsers(path=out, split=split, size=None if manifest.info.image_shape[1] else (_SIDE, _SIDE))
+
+
+def _lines(store: StoreUsers, found: Description) -> list[tuple[str, str]]:
+    """(what, how much) of a split."""
+    manifest, info = store.manifest, store.manifest.info
+    held = f"{manifest.users:,} users, {manifest.examples:,} images, {info.classes:,} {_PLURAL[info.label]}"
+    height, width = info.image_shape[1:]
+    shape = f"{height} x {width}" if height else "different sizes"
+    pixels = f"{shape}, {info.polarity}, kept as {info.codec}"
+    lines = [("holds", held), ("images", pixels), ("images per user", found.images.line())]
+    lines += [("", row) for row in found.images.histogram()]
+    lines.append((f"{_PLURAL[info.label]} per user", found.classes.line()))
+    lines += [("left out", f"{count:,} {reason}") for reason, count in manifest.left_out.items()]
+    size = sum(shard.bytes for shard in manifest.shards) / 1e6
+    lines.append(("on disk", f"{size:,.1f} MB in {len(manifest.shards)} file(s), checksum {manifest.checksum}"))
+    lines += [("prepared from", f"{source.file} (sha256 {source.sha256[:12]}…)") for source in info.sources]
+    return [*lines, ("by", info.command), ("licence", info.licence)]
