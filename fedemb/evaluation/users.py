@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from fedemb.core.types import UserId
 from fedemb.data.users import UserDataset
 from fedemb.evaluation.evaluate import embed
 
-_USERS_AT_ONCE = 64
+_IMAGES_AT_ONCE = 512  # in one forward pass; and, one user aside, in memory
 
 
 def embed_users(forward: Callable[[Tensor], Tensor], users: UserDataset, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -21,10 +22,23 @@ def embed_users(forward: Callable[[Tensor], Tensor], users: UserDataset, device:
     labels: list[Tensor] = []
 
     def images() -> Iterator[Tensor]:
-        for first in range(0, users.num_users, _USERS_AT_ONCE):
-            batch = users.load(range(first, min(first + _USERS_AT_ONCE, users.num_users)))
+        for group in _groups(users):
+            batch = users.load(group)
             labels.append(batch["label"].to(device))
-            yield batch["image"].to(device)
+            yield from batch["image"].to(device).split(_IMAGES_AT_ONCE)
 
     embeddings = embed(forward, images())
     return embeddings, torch.cat(labels)
+
+
+def _groups(users: UserDataset) -> Iterator[list[UserId]]:
+    """All users in order, as many at a time as have _IMAGES_AT_ONCE images together, and at least one."""
+    group, images = list[UserId](), 0
+    for user in range(users.num_users):
+        count = users.num_examples(user)
+        if group and images + count > _IMAGES_AT_ONCE:
+            yield group
+            group, images = [], 0
+        group.append(user)
+        images += count
+    yield group
