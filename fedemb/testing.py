@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,15 +21,16 @@ from torch.utils._pytree import tree_map
 from fedemb.client.work import ClientState, ClientWork
 from fedemb.core.params import flatten, norm
 from fedemb.core.types import Batch, Cohort, Diagnostics, Params, VirtualClient
+from fedemb.data.prefetch import LoadOne
 from fedemb.data.sampling import CohortSampler
 from fedemb.data.users import UserDataset
-from fedemb.execution.executor import Executor, Load, Sequential
+from fedemb.execution.executor import Executor, Sequential
 from fedemb.privacy.mechanism import Gaussian
 from fedemb.tasks.task import Task
 
 
 def check_user_dataset(users: UserDataset, *, sample: int = 8) -> None:
-    """Shapes, types, counts, order and repeatability, on up to `sample` users spread over the data set."""
+    """Shapes, types, counts, order, repeatability and threads, on up to `sample` users spread over the data set."""
     count = users.num_users
     _require(isinstance(count, int) and count >= 1, f"num_users must be an int of at least 1, got {count!r}")
     none = users.load([])
@@ -49,6 +52,12 @@ def check_user_dataset(users: UserDataset, *, sample: int = 8) -> None:
     backwards = picked[::-1]
     joint = {name: torch.cat([alone[user][name] for user in backwards]) for name in none}
     _same("load of several users, in the order asked for", users.load(backwards), joint, 0.0)
+    with ThreadPoolExecutor(2) as threads:
+        loading = {user: threads.submit(users.load, [user]) for user in picked}
+    for user, loaded in loading.items():
+        told = loaded.exception()
+        _require(told is None, f"user {user}: load in another thread, beside others, raised {told!r}")
+        _same(f"user {user}, loaded in another thread", loaded.result(), alone[user], 0.0)
 
 
 def check_sampler(sampler: CohortSampler, *, num_users: int, rounds: int = 20) -> None:
@@ -130,15 +139,19 @@ def check_executor(
     work: ClientWork,
     shared: Params,
     cohort: Cohort,
-    load: Load,
+    load: LoadOne,
     *,
     clip_norm: float,
     tolerance: float = 1e-5,
 ) -> None:
-    """Equal to `Sequential` in any order of clients, bounded, and no client with a non-finite update harms another."""
+    """Equal to `Sequential` in any order of clients, bounded, and no client with a non-finite update harms another.
 
-    def run(by: Executor, clients: tuple[VirtualClient, ...], load: Load) -> tuple[Params, Diagnostics]:
-        return by.clipped_sum(work, clip_norm, shared, Cohort(round=cohort.round, clients=clients), load)
+    load: a virtual client -> its batches, e.g. `Batcher.load`.
+    """
+
+    def run(by: Executor, clients: tuple[VirtualClient, ...], load: LoadOne) -> tuple[Params, Diagnostics]:
+        chosen = Cohort(round=cohort.round, clients=clients)
+        return by.clipped_sum(work, clip_norm, shared, chosen, partial(map, load))
 
     reference = Sequential()
     wanted, exact = run(reference, cohort.clients, load)
@@ -194,7 +207,7 @@ def _masked(batch: Batch) -> Batch:
     return {**batch, "mask": torch.zeros_like(batch["mask"])}
 
 
-def _spoilt(load: Load, victims: tuple[VirtualClient, ...], value: float) -> Load:
+def _spoilt(load: LoadOne, victims: tuple[VirtualClient, ...], value: float) -> LoadOne:
     """The same data, but all floating-point inputs of some clients are `value`."""
 
     def spoil(client: VirtualClient) -> Batch:

@@ -20,7 +20,7 @@ from fedemb.execution.vectorised import Vectorised
 
 REFERENCE = Path(__file__).parents[1] / "tests" / "reference" / "dp_fedemb.py"
 
-SAME_WORK = ("head=softmax", "client=joint", "client_optimizer=sgd", "client.optimizer.momentum=0.9")
+SAME_WORK = ("head=softmax", "client=joint", "client_optimizer=sgd", "client.optimizer.momentum=0.9", "prefetch=none")
 """What the bare loop can do: both sides keep a velocity."""
 
 
@@ -36,8 +36,7 @@ def bare_loop(reference, job, cohort, params, clip_norm, client, momentum):
     """The clients' part of a round in tests/reference, with data and heads prepared by the same code."""
     rates = {"lr": client.learning_rate, "head_lr_scale": client.head_lr_scale, "momentum": momentum}
     total = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in params.items()}
-    for virtual in cohort.clients:
-        batches = job.load(virtual)
+    for virtual, batches in zip(cohort.clients, job.load(cohort.clients), strict=True):
         head = job.task.init_local(virtual.seed)["head.weight"]
         full = [(images, labels) for images, labels in zip(batches["image"], batches["label"], strict=True)]
         clipped = reference.clip(reference.local_update(params, head, full, **rates), clip_norm)

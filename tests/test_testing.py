@@ -1,6 +1,7 @@
 """Each public check catches a planted violation: a check that passes everything is worth nothing."""
 
 import random
+import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,6 +41,13 @@ def changed(batch, **values):
     return {**batch, **values}
 
 
+def of_one_thread(users):
+    """As a connection to a database may be: it serves the thread that opened it."""
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("opened in another thread")
+    return USERS.load(users)
+
+
 NEXT = counting()
 DATA_FAULTS = {
     "uint8": {"load": lambda users: changed(USERS.load(users), image=USERS.load(users)["image"].float())},
@@ -49,6 +57,7 @@ DATA_FAULTS = {
     "in the order asked for": {"load": lambda users: USERS.load(sorted(users))},
     "must hold": {"load": lambda users: {"image": USERS.load(users)["image"]}},
     "Ch, H, W": {"load": lambda users: changed(USERS.load(users), image=USERS.load(users)["image"][:, 0])},
+    "in another thread, beside others": {"load": of_one_thread},
     "differs by": {"load": lambda users: changed(USERS.load(users), label=USERS.load(users)["label"] + NEXT())},
 }
 

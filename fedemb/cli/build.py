@@ -18,6 +18,7 @@ from fedemb.core import check
 from fedemb.core.rng import NoiseSource, SecretNoise, SeededNoise, generator
 from fedemb.core.types import Cohort, Diagnostics, Params
 from fedemb.data.batching import Batcher
+from fedemb.data.prefetch import Prefetch
 from fedemb.data.transforms import Compose, LocalLabels, ScalePixels
 from fedemb.data.users import UserDataset
 from fedemb.evaluation.evaluate import EmbeddingEvaluation
@@ -39,12 +40,12 @@ SumUpdates = Callable[[float, Params, Cohort], tuple[Params, Diagnostics]]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A run that is ready to start: nothing has been written yet."""
+    """A run that is ready to start: nothing has been written yet. `load` has workers: close it at the end."""
 
     plan: Plan
     task: EmbeddingTask
     work: ClientWork
-    load: Load
+    load: Prefetch
     start: Start
     users: UserDataset
     seed: int
@@ -184,10 +185,12 @@ def _secret_noise(round: int) -> NoiseSource:
     return SecretNoise()
 
 
-def _load(cfg: DictConfig, users: UserDataset) -> Load:
-    """A virtual client -> its batches."""
+def _load(cfg: DictConfig, users: UserDataset) -> Prefetch:
+    """Virtual clients -> their batches; the workers start with the first of them."""
     transforms = [LocalLabels(max_classes=cfg.local_classes), ScalePixels(), instantiate(cfg.augment)]
-    return Batcher(users=users, transform=Compose(transforms=transforms), **cfg.batching).load
+    batcher = Batcher(users=users, transform=Compose(transforms=transforms), **cfg.batching)
+    prefetch: Prefetch = instantiate(cfg.prefetch)(batcher.load)
+    return prefetch
 
 
 def _sum_updates(executor: Executor, work: ClientWork, load: Load) -> SumUpdates:

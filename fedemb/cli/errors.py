@@ -16,10 +16,12 @@ from hydra.errors import ConfigCompositionException, HydraException, Instantiati
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, MissingMandatoryValue, OmegaConfBaseException
 
+from fedemb.core.worker_process import DeadWorkerError
+
 _CONFIGURES = (Path(__file__).parent, Path(hydra.__file__).parent)  # code that turns keys into arguments
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
-MISTAKES = (ValueError, OSError, HydraException, OmegaConfBaseException)
-"""What a user can cause; anything else is a defect of fedemb and shows its traceback."""
+MISTAKES = (ValueError, OSError, DeadWorkerError, HydraException, OmegaConfBaseException)
+"""What a user or the machine can cause; anything else is a defect of fedemb and shows its traceback."""
 
 
 def guarded(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:

@@ -53,8 +53,8 @@ def show_progress(items: Iterable[Item], *, label: str, total: int, done: int = 
 
 def _request(cfg: DictConfig) -> Request:
     return Request(
-        source=None if cfg.source is None else Path(cfg.source),
-        out=Path(cfg.out),
+        source=None if cfg.source is None else Path(cfg.source).expanduser(),
+        out=Path(cfg.out).expanduser(),
         overwrite=bool(cfg.overwrite),
         allow_partial=bool(cfg.allow_partial),
         workers=_cores() if cfg.workers == "auto" else cfg.workers,

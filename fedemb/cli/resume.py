@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-_FREE = ("run", "resume", "name")  # where the run lies, not what it is
+_FREE = ("run", "resume", "name", "prefetch")  # where the run lies and how its data are read, not what it is
 
 
 def refuse_nothing_to_resume(cfg: DictConfig, overrides: list[str], folder: Path) -> None:
@@ -40,12 +40,19 @@ def agreed_config(cfg: DictConfig, composed: DictConfig, saved: Path, overrides:
                 f"resume=true: the command disagrees with {saved}: {told}; leave it out or take another run="
             )
     stored.run, stored.seed = cfg.run, cfg.seed if stored.seed is None else stored.seed
+    if "prefetch" not in stored or any(_key(word) == "prefetch" for word in overrides):
+        stored.prefetch = cfg.prefetch
     return stored
 
 
 def _settings(overrides: list[str]) -> list[str]:
     """The overrides that say what the run is."""
-    return [word for word in overrides if word.split("=")[0].lstrip("+~") not in _FREE]
+    return [word for word in overrides if _key(word) not in _FREE]
+
+
+def _key(word: str) -> str:
+    """The first part of an override's key: prefetch for prefetch.workers=2."""
+    return word.split("=")[0].lstrip("+~").split(".")[0]
 
 
 def _flat(cfg: DictConfig) -> dict[str, Any]:
@@ -56,7 +63,7 @@ def _flat(cfg: DictConfig) -> dict[str, Any]:
         if isinstance(node, dict) and node:
             for key, value in node.items():
                 walk(f"{prefix}.{key}" if prefix else str(key), value)
-        elif prefix not in _FREE:
+        elif prefix.split(".")[0] not in _FREE:
             found[prefix] = node
 
     walk("", OmegaConf.to_container(cfg, resolve=False))

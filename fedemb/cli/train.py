@@ -52,7 +52,7 @@ def run(cfg: DictConfig) -> None:
     job = build(cfg)
     start = to(job.start.params(job.task, job.seed), job.device)
     last_round(cfg, job, _with_start(Ledger(), job), first_round=0)  # refuses a budget that pays for nothing
-    with folder.locked():
+    with folder.locked(), job.load:
         if not resumed:
             folder.create(_saved(cfg, said))  # all that can be wrong with the command has been found by now
         _train(cfg, job, folder, start)

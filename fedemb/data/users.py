@@ -35,6 +35,7 @@ class UserDataset(ABC):
     def load(self, users: Sequence[UserId]) -> Batch:
         """All examples of some users, in the order asked for.
 
+        Called from several threads at once, or in processes that hold a pickled copy, if prefetching is set so.
         Returns: "image" [n, Ch, H, W] uint8 and "label" [n] int64 (identity or class, numbered over the data set);
             n = 0 is allowed, with the same trailing shape.
         Raises: ValueError in one line if a record is missing or fails its checksum.

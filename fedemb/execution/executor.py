@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +13,8 @@ from fedemb.core.params import add, to, zeros_like
 from fedemb.core.types import Batch, Cohort, Diagnostics, Params, VirtualClient
 from fedemb.privacy.clipping import clip
 
-Load = Callable[[VirtualClient], Batch]
-"""A virtual client -> its batches [S, B, ...] on the CPU; S may be 0."""
+Load = Callable[[Sequence[VirtualClient]], Iterator[Batch]]
+"""The virtual clients to work through -> the batches [S, B, ...] of each in turn, on the CPU; S may be 0."""
 
 IDLE = VirtualClient(round=0, seed=0, users=())
 """A client that has nobody and sends zero."""
@@ -58,8 +58,7 @@ class Sequential(Executor):
         """The loop of the paper's Algorithm 1, lines for the clients."""
         total, device = zero_sum(work, shared), next(iter(shared.values())).device
         norms, finals = [], []
-        for client in cohort.clients:
-            batches = load(client)
+        for client, batches in zip(cohort.clients, load(cohort.clients), strict=True):
             trained = batches["mask"].any(dim=1).nonzero().flatten().tolist()  # a step needs a real example
             batches, state = to(batches, device), work.begin(shared, client)
             for step in trained:

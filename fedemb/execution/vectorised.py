@@ -83,8 +83,8 @@ class Vectorised(Executor):
         differently for different sizes, and one user's images must not move another client's update by even that.
         """
         device, size, ready = next(iter(shared.values())).device, 0, list[Batch]()
-        for position, client in enumerate(cohort.clients):
-            ready.append(to(load(client), device))
+        for position, (client, batches) in enumerate(zip(cohort.clients, load(cohort.clients), strict=True)):
+            ready.append(to(batches, device))
             if not size:
                 needed = client_bytes(work, shared, client, ready[0])
                 size = equal_chunks(len(cohort.clients), int(self.memory_gib * 2**30 // needed))

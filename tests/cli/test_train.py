@@ -8,6 +8,7 @@ import time
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from fedemb.data.synthetic import SyntheticUsers
@@ -172,6 +173,19 @@ def test_a_disagreeing_resume_is_refused(fedemb, tiny, tmp_path):
     fedemb("train", *tiny, f"run={tmp_path}/run")
     result = fedemb("train", *tiny, f"run={tmp_path}/run", "resume=true", "noise_multiplier=3")
     assert refused(result, "noise_multiplier was 1.0, now 3")
+
+
+@pytest.mark.parametrize("words", [["prefetch=none"], ["prefetch=processes", "prefetch.workers=1"], []])
+def test_how_data_are_read_may_change_on_resume(fedemb, tiny, tmp_path, words):
+    """A dead worker's message says to take fewer; and a run of a version without prefetching has no word of it."""
+    code, _, err = fedemb("train", *tiny, f"run={tmp_path}/run", "rounds=1")
+    assert code == 0, err
+    config = tmp_path / "run" / "config.yaml"
+    saved = OmegaConf.load(config)
+    del saved.prefetch
+    OmegaConf.save(saved, config)
+    code, _, err = fedemb("train", f"run={tmp_path}/run", "resume=true", *words)
+    assert code == 0, err
 
 
 def test_a_changed_data_set_is_refused_on_resume(fedemb, tiny, tmp_path):

@@ -2,7 +2,18 @@
 
 import pytest
 import torch
-from small import COUNTS, RAGGED, SIZE, make_cohort, make_load, make_task, make_users, make_work, work_variants
+from small import (
+    COUNTS,
+    RAGGED,
+    SIZE,
+    make_cohort,
+    make_load,
+    make_stream,
+    make_task,
+    make_users,
+    make_work,
+    work_variants,
+)
 
 from fedemb.core.params import flatten
 from fedemb.data.sampling import FixedSizeSampler, PoissonSampler
@@ -21,7 +32,7 @@ EXECUTORS = {"sequential": Sequential(), "vectorised": Vectorised()}
 @pytest.mark.parametrize("work", WORKS)
 def test_every_executor_equals_sequential_for_every_work(executor, work):
     shared = WORKS[work].task.init(1)
-    _, exact = Sequential().clipped_sum(WORKS[work], 1.0, shared, RAGGED, make_load())
+    _, exact = Sequential().clipped_sum(WORKS[work], 1.0, shared, RAGGED, make_stream())
     lengths = sorted(float(value) for value in exact.norms if value > 0)
     clip_norm = (lengths[0] * lengths[-1]) ** 0.5  # at least one update is clipped and one is not
     assert lengths[0] < 0.99 * lengths[-1]
@@ -70,7 +81,7 @@ def test_two_executors_agree_over_many_clients_in_double_precision():
     """One user a client, all users at once: agreement far below the 1e-5 of single precision."""
     work = make_work()
     shared = {name: value.double() for name, value in work.task.init(0).items()}
-    cohort, load = make_cohort(*([user] for user in range(len(COUNTS)))), make_load(dtype=torch.float64)
+    cohort, load = make_cohort(*([user] for user in range(len(COUNTS)))), make_stream(dtype=torch.float64)
     sums = [e.clipped_sum(work, 0.3, shared, cohort, load)[0] for e in EXECUTORS.values()]
     for total in sums[1:]:
         torch.testing.assert_close(flatten(total), flatten(sums[0]), rtol=0, atol=1e-12)

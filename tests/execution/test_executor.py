@@ -1,10 +1,11 @@
 """The reference executor against bare arithmetic: what the others are compared with must itself be right."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
-from small import RAGGED, Drift, make_cohort, make_load, make_task, make_users, make_work
+from small import RAGGED, Drift, make_cohort, make_load, make_stream, make_task, make_users, make_work
 
 from fedemb.core.optim import SGD
 from fedemb.core.params import flatten, norm
@@ -30,7 +31,7 @@ def test_sum_by_hand(executor):
     """w has 4 entries; a client moves each by the sum over its images of (level / 128 - 1)."""
     users = InMemoryUsers([flat_user(1, 192), flat_user(3, 0), flat_user(0, 0), flat_user(12, 255)])
     cohort = make_cohort((0,), (1, 2), (2,), (3,))
-    total, exact = executor.clipped_sum(drift_work(), 4.0, {"w": torch.zeros(4)}, cohort, make_load(users))
+    total, exact = executor.clipped_sum(drift_work(), 4.0, {"w": torch.zeros(4)}, cohort, make_stream(users))
     # moves: +0.5, -3, 0, 12 * 127/128; norms are twice that; only the second and the fourth exceed C = 4 (entries +-2).
     torch.testing.assert_close(total["w"], torch.full((4,), 0.5 - 2 + 2, dtype=torch.float64), rtol=0, atol=2e-6)
     torch.testing.assert_close(exact.norms.double(), torch.tensor([1.0, 6.0, 0.0, 23.8125]).double(), atol=1e-5, rtol=0)
@@ -58,7 +59,7 @@ def test_non_finite_update_keeps_its_slot_and_adds_nothing(executor, value, vict
         image[0, 0, 0, 0, 0] = value  # one pixel is enough to make one entry of the update non-finite
         return {**batches, "image": image}
 
-    total, exact = executor.clipped_sum(drift_work(), 100.0, {"w": torch.zeros(4)}, cohort, load)
+    total, exact = executor.clipped_sum(drift_work(), 100.0, {"w": torch.zeros(4)}, cohort, partial(map, load))
     moves = [1.0, -2.0, 127 / 128]
     moves[victim] = 0.0
     torch.testing.assert_close(total["w"], torch.full((4,), sum(moves), dtype=torch.float64), rtol=0, atol=1e-4)
@@ -70,7 +71,7 @@ def test_non_finite_update_keeps_its_slot_and_adds_nothing(executor, value, vict
 def test_a_client_whose_training_explodes_adds_nothing(executor):
     """The overflow happens inside the local steps, not in the data."""
     work = make_work(task=make_task(head=CosineHead()), learning_rate=1e38)
-    total, exact = executor.clipped_sum(work, 1.0, work.task.init(0), RAGGED, make_load())
+    total, exact = executor.clipped_sum(work, 1.0, work.task.init(0), RAGGED, make_stream())
     finite = exact.norms.isfinite()
     assert not finite[0]
     assert len(exact.norms) == 5
@@ -89,9 +90,9 @@ def test_a_batch_of_masked_examples_takes_no_step(executor):
         return {name: torch.cat([whole[name][:1], gap[name], whole[name][1:]]) for name in whole}
 
     shared, cohort = work.task.init(0), make_cohort((3, 10))
-    plain, exact = Sequential().clipped_sum(work, 1e3, shared, cohort, lambda client: whole)
+    plain, exact = Sequential().clipped_sum(work, 1e3, shared, cohort, partial(map, lambda client: whole))
     assert exact.norms[0] > 0.1
-    gapped, _ = executor.clipped_sum(work, 1e3, shared, cohort, with_gap)
+    gapped, _ = executor.clipped_sum(work, 1e3, shared, cohort, partial(map, with_gap))
     torch.testing.assert_close(flatten(gapped), flatten(plain), rtol=0, atol=1e-5)
 
 
@@ -100,7 +101,7 @@ def test_the_global_parameters_are_left_alone(executor):
     work = make_work()
     shared = work.task.init(0)
     before = {name: value.clone() for name, value in shared.items()}
-    executor.clipped_sum(work, 1.0, shared, RAGGED, make_load())
+    executor.clipped_sum(work, 1.0, shared, RAGGED, make_stream())
     assert all(torch.equal(shared[name], before[name]) for name in before)
 
 
@@ -108,7 +109,7 @@ def test_the_global_parameters_are_left_alone(executor):
 def test_a_client_of_users_without_examples_sends_zero(executor):
     work = make_work()
     total, exact = executor.clipped_sum(
-        work, 1.0, work.task.init(0), make_cohort((1, 6), (1,)), make_load(make_users())
+        work, 1.0, work.task.init(0), make_cohort((1, 6), (1,)), make_stream(make_users())
     )
     assert float(norm(total)) == 0
     assert exact.norms.tolist() == exact.examples.tolist() == [0, 0]

@@ -1,5 +1,7 @@
 """Chunks, padding and stacking of the vectorised executor."""
 
+from functools import partial
+
 import pytest
 import torch
 from small import RAGGED, make_cohort, make_load, make_work
@@ -12,6 +14,7 @@ from fedemb.execution.vectorised import Vectorised, equal_chunks, select, stack_
 
 WORK = make_work()
 LOAD = make_load()
+STREAM = partial(map, LOAD)
 
 
 def chunked(size, cohort):
@@ -38,8 +41,8 @@ def chunk_sizes(monkeypatch):
 def test_every_chunk_size_gives_the_same_sum(size, chunks, chunk_sizes):
     """A lost last chunk, or clients counted twice where chunks meet."""
     shared = WORK.task.init(0)
-    wanted, exact = Sequential().clipped_sum(WORK, 0.3, shared, RAGGED, LOAD)
-    total, found = chunked(size, RAGGED).clipped_sum(WORK, 0.3, shared, RAGGED, LOAD)
+    wanted, exact = Sequential().clipped_sum(WORK, 0.3, shared, RAGGED, STREAM)
+    total, found = chunked(size, RAGGED).clipped_sum(WORK, 0.3, shared, RAGGED, STREAM)
     assert chunk_sizes == chunks
     torch.testing.assert_close(flatten(total), flatten(wanted), rtol=0, atol=1e-6)
     torch.testing.assert_close(found.norms, exact.norms, rtol=0, atol=1e-5)
@@ -59,7 +62,7 @@ def test_chunk_sizes_do_not_depend_on_data(chunk_sizes):
     sizes = []
     for first in (0, 1, 3):  # users with 20, 0 and 16 examples
         cohort = make_cohort((first,), (3,), (4,))
-        chunked(2, cohort).clipped_sum(WORK, 1.0, WORK.task.init(0), cohort, LOAD)
+        chunked(2, cohort).clipped_sum(WORK, 1.0, WORK.task.init(0), cohort, STREAM)
         sizes.append(list(chunk_sizes))
         chunk_sizes.clear()
     assert sizes == [[2, 2]] * 3
@@ -72,20 +75,20 @@ def test_each_client_is_loaded_once():
         loaded.append(client)
         return LOAD(client)
 
-    chunked(2, RAGGED).clipped_sum(WORK, 1.0, WORK.task.init(0), RAGGED, load)
+    chunked(2, RAGGED).clipped_sum(WORK, 1.0, WORK.task.init(0), RAGGED, partial(map, load))
     assert loaded == list(RAGGED.clients)
 
 
 def test_one_client_runs_whatever_the_bound(chunk_sizes):
-    Vectorised(memory_gib=1e-12).clipped_sum(WORK, 1.0, WORK.task.init(0), RAGGED, LOAD)
+    Vectorised(memory_gib=1e-12).clipped_sum(WORK, 1.0, WORK.task.init(0), RAGGED, STREAM)
     assert chunk_sizes == [1] * 5
 
 
 @pytest.mark.parametrize("cohort", [make_cohort(), make_cohort((3,)), make_cohort((1,)), make_cohort((1,), (6,))])
 def test_no_client_one_client_and_clients_without_examples(cohort):
     shared = WORK.task.init(0)
-    wanted, exact = Sequential().clipped_sum(WORK, 1.0, shared, cohort, LOAD)
-    total, found = Vectorised().clipped_sum(WORK, 1.0, shared, cohort, LOAD)
+    wanted, exact = Sequential().clipped_sum(WORK, 1.0, shared, cohort, STREAM)
+    total, found = Vectorised().clipped_sum(WORK, 1.0, shared, cohort, STREAM)
     torch.testing.assert_close(flatten(total), flatten(wanted), rtol=0, atol=1e-6)
     assert found.examples.tolist() == exact.examples.tolist()
 

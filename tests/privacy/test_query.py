@@ -6,7 +6,7 @@ Neighbours: one user's data replaced by anything, the number of users the same, 
 import pytest
 import torch
 from dp_accounting import NeighboringRelation
-from small import CLASSES, SIZE, Drift, make_load, make_work
+from small import CLASSES, SIZE, Drift, make_stream, make_work
 
 from fedemb.core.optim import SGD
 from fedemb.core.params import norm, sub
@@ -51,7 +51,7 @@ def population(substitute=None, user=None):
 
 
 def query(work, users, executor, clip_norm=C):
-    load = make_load(users)
+    load = make_stream(users)
     return ClippedSum(
         clip_norm=clip_norm,
         sum_updates=lambda c, shared, cohort: executor.clipped_sum(work, c, shared, cohort, load),

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -67,11 +68,14 @@ def test_engine_equals_bare_loops(clip_norm, noise_multiplier, dtype, rounds, to
         transform=Compose(transforms=[LocalLabels(max_classes=3), ScalePixels(), cast]),
     )
     sampler = FixedSizeSampler(num_users=24, users_per_round=12, users_per_client=3, seed=SEED)
+    load = partial(map, batcher.load)
     plan = Plan(
         sampler=sampler,
         query=ClippedSum(
             clip_norm=clip_norm,
-            sum_updates=lambda c, shared, cohort: Sequential().clipped_sum(work, c, shared, cohort, batcher.load),
+            sum_updates=lambda c, shared, cohort: Sequential().clipped_sum(
+                work, c, shared, cohort, partial(map, batcher.load)
+            ),
         ),
         mechanism=Gaussian.from_multiplier(noise_multiplier=noise_multiplier, clip_norm=clip_norm),
         server=FedOpt(optimizer=SGD(momentum=0.9), learning_rate=SERVER_LR, planned_clients=sampler.planned_clients),

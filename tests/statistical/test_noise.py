@@ -3,6 +3,7 @@
 n = 1e5 draws, fixed seeds, alpha = 1e-6 a check; a std that is off by 2 % is accepted with probability below 1e-4.
 """
 
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -103,12 +104,12 @@ class Idle(ClientWork):
 
 def run(sampler, executor, rounds, *, server_lr, noise=seeded, mechanism=None):
     """Final parameters after `rounds` rounds from zero."""
-    batch = {"mask": torch.ones(1, 2)}
+    load = partial(map, lambda _: {"mask": torch.ones(1, 2)})
     plan = Plan(
         sampler=sampler,
         query=ClippedSum(
             clip_norm=C,
-            sum_updates=lambda c, shared, cohort: executor.clipped_sum(Idle(), c, shared, cohort, lambda _: batch),
+            sum_updates=lambda c, shared, cohort: executor.clipped_sum(Idle(), c, shared, cohort, load),
         ),
         mechanism=mechanism or Gaussian.from_multiplier(noise_multiplier=Z, clip_norm=C),
         server=FedOpt(optimizer=SGD(), learning_rate=server_lr, planned_clients=sampler.planned_clients),

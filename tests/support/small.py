@@ -1,5 +1,6 @@
 """What tests share: 8x8 grey images, embedding width 4, at most 3 identities a client; a step takes milliseconds."""
 
+from functools import partial
 from itertools import product
 
 import torch
@@ -86,6 +87,11 @@ def make_load(users=None, *, batch_size=8, epochs=1, dtype=torch.float32):
     transform = Compose(transforms=[LocalLabels(max_classes=CLASSES), ScalePixels(), cast])
     users = make_users() if users is None else users
     return Batcher(users=users, batch_size=batch_size, epochs=epochs, transform=transform).load
+
+
+def make_stream(users=None, **settings):
+    """The same for one client after the other, as executors ask for it."""
+    return partial(map, make_load(users, **settings))
 
 
 def make_cohort(*groups, round=0):
