@@ -3,13 +3,28 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from omegaconf import OmegaConf
+from PIL import Image
 
 import fedemb.conf
 
 CONF = Path(fedemb.conf.__file__).parent
 RECIPES = sorted(path.stem for path in (CONF / "recipe").glob("*.yaml"))
 NOT_FOR_TRAINING = {"dataset", "pricing"}
+# Data that a user downloads: tests/data_prep trains their recipes on tiny archives in the published layout.
+DOWNLOADED = {
+    "att_faces": "att_faces",
+    "cifar100_pachinko": "cifar100",
+    "digiface": "digiface",
+    "emnist": "emnist",
+    "gld160k": "gld160k",
+    "gld23k": "gld23k",
+    "inaturalist": "inaturalist",
+    "qmnist_writers": "qmnist",
+}  # recipe -> its users
+STORES = {*DOWNLOADED.values(), "emnist_disjoint"}
 # What a group's option needs beside it: options that stand in nobody's way are not listed.
 NEEDS = {
     ("init", "public"): "start",
@@ -19,11 +34,14 @@ NEEDS = {
     ("sampler", "poisson"): "single users",
     ("test_users", "none"): "no test users",
     ("client", "head_first"): "several local steps",
+    ("model", "mobilenet"): "grey images",
+    ("model", "mobilenet_small"): "grey images",
+    **{(group, option): "files" for group in ("users", "test_users") for option in ("folder", "table")},
 }
 OPTIONS = sorted(
     (path.parent.name, path.stem)
     for path in CONF.glob("*/*.yaml")
-    if path.parent.name not in NOT_FOR_TRAINING | {"recipe"}
+    if path.parent.name not in NOT_FOR_TRAINING | {"recipe"} and path.stem not in STORES
 )
 SMALL = ("users_per_round=4", "users_per_client=2", "rounds=2", "evaluate_every=2", "batching.max_examples=8")
 
@@ -31,11 +49,26 @@ SMALL = ("users_per_round=4", "users_per_client=2", "rounds=2", "evaluate_every=
 @pytest.fixture(scope="session")
 def omniglot(tmp_path_factory):
     """The real data set, prepared once."""
+    from fedemb.data.preparation import Request
     from fedemb.data_prep.omniglot import prepare
 
     folder = tmp_path_factory.mktemp("data") / "omniglot"
-    prepare(out=folder)
+    prepare(Request(source=None, out=folder))
     return folder.parent
+
+
+def own_images(folder, option):
+    """Eight users with four grey images each, in folders or in a table."""
+    rng = np.random.default_rng(0)
+    names = [f"images/{user}/{number}.png" for user in range(8) for number in range(4)]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(256, size=(28, 28), dtype=np.uint8)).save(folder / name)
+    if option == "folder":
+        return folder / "images"
+    rows = [f"{name.split('/')[1]},{name}" for name in names]
+    (folder / "images.csv").write_text("\n".join(["user,path", *rows]))
+    return folder / "images.csv"
 
 
 @pytest.fixture
@@ -53,6 +86,13 @@ def needs(tiny, fedemb, tmp_path, request, monkeypatch):
             return [*tiny, f"{group}={option}", "users_per_client=1", "local_classes=2", "+users.labels_per_user=2"]
         if need == "several local steps":
             return [*tiny, f"{group}={option}", "batching.batch_size=4"]
+        if need == "grey images":
+            return [*tiny, f"{group}={option}", "model.channels=1"]
+        if need == "files":
+            key = "root" if option == "folder" else "path"
+            own = [f"users={option}", f"users.{key}={own_images(tmp_path, option)}", "users.channels=1"]
+            own += [f"test_users={option}", "test_users.split=null"] if group == "test_users" else []
+            return [*(word for word in tiny if not word.startswith(("users.", f"{group}."))), *own]
         if need == "no test users":
             return [*(word for word in tiny if not word.startswith("test_users.")), f"{group}={option}"]
         return [*tiny, f"{group}={option}"]
@@ -75,12 +115,30 @@ def test_every_option_trains_two_rounds(fedemb, needs, tmp_path, group, option):
     assert all(norm > 0 for norm in json.loads(rounds[-1])["norms"])  # the option trains something
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", sorted(set(RECIPES) - DOWNLOADED.keys()))
 def test_every_recipe_trains_two_rounds(fedemb, tmp_path, omniglot, monkeypatch, recipe):
     monkeypatch.setenv("FEDEMB_DATA", str(omniglot))
     small = [*SMALL, "test_users=synthetic"]
     code, _, err = fedemb("train", f"recipe={recipe}", *small, f"run={tmp_path}/run")
     assert code == 0, err
+
+
+@pytest.mark.parametrize("recipe", DOWNLOADED)
+def test_recipes_of_downloaded_data_are_trained_by_their_own_tests(recipe):
+    texts = [path.read_text() for path in (Path(__file__).parent / "data_prep").glob("test_*.py")]
+    assert any(f"recipe={recipe}" in text or f'"{recipe}"' in text for text in texts)
+    composed = OmegaConf.load(CONF / "recipe" / f"{recipe}.yaml")
+    assert {"override /users": DOWNLOADED[recipe]} in composed.defaults
+
+
+@pytest.mark.parametrize("group", ["users", "test_users"])
+@pytest.mark.parametrize("option", sorted(STORES))
+def test_a_store_that_is_not_there_is_one_line_with_the_remedy(fedemb, tiny, tmp_path, monkeypatch, group, option):
+    monkeypatch.setenv("FEDEMB_DATA", str(tmp_path))
+    words = [word for word in tiny if not word.startswith(("users.", "+users.", "test_users.", "+test_users."))]
+    code, _, err = fedemb("train", *words, f"{group}={option}", f"run={tmp_path}/run")
+    assert code == 2
+    assert err == f"fedemb: no store at {tmp_path}/{option}: run 'fedemb prepare {option}'\n"
 
 
 @pytest.mark.parametrize("verb", ["train", "account", "calibrate", "prepare", "evaluate"])
