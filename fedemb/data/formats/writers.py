@@ -6,7 +6,7 @@ Shapes: n images of a writer, 28 x 28 pixels. Classes: 0-9 digits, 10-35 upper c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Any
@@ -36,7 +36,7 @@ class Writers:
     where: what was read, for messages.
     labels: writer -> [n] int64. units: writer -> what `read` needs of it; both sorted by writer.
     read: a unit -> everything of that writer, in the order of its labels; picklable.
-    published: "writers" and "images" -> how many there are in the whole form.
+    published: "writers" and "images" -> how many there are in the whole form. left_out: reason -> images not read.
     """
 
     where: Path
@@ -44,6 +44,7 @@ class Writers:
     units: Mapping[str, Any]
     read: Callable[[Any], Written]
     published: Mapping[str, int]
+    left_out: Mapping[str, int] = field(default_factory=dict)
     sources: tuple[Source, ...]
 
 
@@ -58,7 +59,8 @@ def ink(paper: np.ndarray, where: str) -> np.ndarray:
         raise ValueError(f"{where}: images have the shape {list(paper.shape[1:])}, not {SIDE} x {SIDE} pixels")
     if paper.size and not (paper.min() >= 0 and paper.max() <= 1):
         raise ValueError(f"{where}: pixels must lie in [0, 1], got {paper.min():g} .. {paper.max():g}")
-    return np.rint(255 * (1 - paper)).astype(np.uint8).reshape(-1, SIDE, SIDE)
+    pixels: np.ndarray = np.rint(255 * (1 - paper)).astype(np.uint8)
+    return pixels.reshape(-1, SIDE, SIDE)
 
 
 def checked_labels(labels: np.ndarray, where: str) -> np.ndarray:

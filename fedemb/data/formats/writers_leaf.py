@@ -50,10 +50,15 @@ class ReadSpool:
         return Written(id=writer.id, images=images, labels=writer.labels)
 
 
-def leaf_files(source: Path) -> list[Path]:
+def is_leaf(source: Path) -> bool:
+    """Is it a JSON file, or a folder with some?"""
+    return bool(_files(source))
+
+
+def _files(source: Path) -> list[Path]:
     """One JSON file, those of a folder, or else those of its subfolders train and test."""
     if not source.is_dir():
-        return [source]
+        return [source] if source.suffix == ".json" else []
     return sorted(source.glob("*.json")) or [file for part in _PARTS for file in sorted((source / part).glob("*.json"))]
 
 
@@ -64,7 +69,7 @@ def leaf_writers(source: Path, scratch: Path) -> Iterator[Writers]:
     scratch: a folder that exists; holds one byte for each pixel for the time being.
     Raises: ValueError in one line if a file is damaged or another one.
     """
-    files, spool = leaf_files(source), scratch / ".leaf.spool.partial"
+    files, spool = _files(source), scratch / ".leaf.spool.partial"
     if not files:
         raise ValueError(f"no *.json in {source}, nor in its folders {' and '.join(_PARTS)}")
     try:

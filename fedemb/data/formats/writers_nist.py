@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +28,14 @@ from fedemb.data.pictures import Picture
 from fedemb.data.preparation import Progress
 from fedemb.data.readers import UserMembers
 
-TREES = ("by_class", "by_write")
-
 _PUBLISHED = {"writers": 3_597, "images": 814_255}
 _SCANNED_SIDE = 128
-_BY_CLASS = re.compile(r"(?:.*/)?by_class/(?P<code>[^/]+)/hsf(?![^/]*mit)[^/]*/[^/]+\.png")
-_BY_WRITE = re.compile(r"(?:.*/)?by_write/[^/]+/(?P<writer>[^/]+)/[^/]+/[^/]+\.png")
+_TREES = {
+    "by_class": re.compile(r"(?:.*/)?by_class/(?P<code>[^/]+)/hsf(?![^/]*mit)[^/]*/[^/]+\.png"),
+    "by_write": re.compile(r"(?:.*/)?by_write/[^/]+/(?P<writer>[^/]+)/[^/]+/[^/]+\.png"),
+}
 _WRITER = re.compile(r"f\d{4}_\d{2}")
-_LABELS = {f"{ord(character):02x}": label for label, character in enumerate(CHARACTERS)}
+_CLASSES = {f"{ord(character):02x}": label for label, character in enumerate(CHARACTERS)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,15 @@ class ReadScans:
         return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
 
 
-def nist_archives(source: Path) -> list[Path]:
-    """A zip file with both trees, by_class.zip and by_write.zip in a folder, or the folder itself."""
-    zips = [source / f"{tree}.zip" for tree in TREES]
+def is_nist(source: Path) -> bool:
+    """Is it a zip file, or a folder with one of the trees or its zip file?"""
+    inside = [source / f"{tree}{suffix}" for tree in _TREES for suffix in ("", ".zip")]
+    return source.suffix.lower() == ".zip" or any(path.exists() for path in inside)
+
+
+def _archives(source: Path) -> list[Path]:
+    """by_class.zip and by_write.zip in a folder, or else the folder itself, or a zip file with both trees."""
+    zips = [source / f"{tree}.zip" for tree in _TREES]
     return zips if all(path.is_file() for path in zips) else [source]
 
 
@@ -74,19 +80,59 @@ def nist_writers(source: Path, scratch: Path, progress: Progress) -> Iterator[Wr
     Raises: ValueError in one line if a tree is missing, a folder's name is no writer or no character, or an archive is
         damaged.
     """
-    with open_archives(nist_archives(source), scratch=scratch, wanted=_is_scan) as archive:
-        names = archive.names()
-        classified = [name for name in names if _BY_CLASS.fullmatch(name)]
-        written = [name for name in names if _BY_WRITE.fullmatch(name)]
-        for tree, found in zip(TREES, (classified, written), strict=True):
-            if not found:
-                raise ValueError(f"{archive.path} has no images in {tree}/: get {tree}.zip from NIST as well")
-        labels: dict[str, int] = {}
-        for name in progress(classified, label="emnist: characters of by_class", total=len(classified)):
-            labels.setdefault(_md5(archive, name), _label(archive, name))
-        units, unknown = _by_writer(archive, progress(written, label="...", total=len(written)), labels)
-        yield Writers()
+    with open_archives(_archives(source), scratch=scratch, wanted=_is_scan) as archive:
+        trees = {tree: [name for name in archive.names() if _TREES[tree].fullmatch(name)] for tree in _TREES}
+        for tree, names in trees.items():
+            if not names:
+                raise ValueError(f"{source} holds no PNG file in {tree}/: get {tree}.zip of SD19 from NIST as well")
+        unread = {tree: progress(names, label=f"read {tree}", total=len(names)) for tree, names in trees.items()}
+        labels = _labels(archive, unread["by_class"])
+        units, known = _units(archive, unread["by_write"], labels)
+        images = sum(len(unit.images) for unit in units)
+        yield Writers(
+            where=source,
+            labels={unit.id: np.array([label for _, label in unit.images], np.int64) for unit in units},
+            units={unit.id: unit for unit in units},
+            read=ReadScans(archive=archive),
+            published=_PUBLISHED,
+            left_out={
+                "images without a class": len(trees["by_write"]) - images,
+                "images without a writer": len(labels) - known,
+            },
+            sources=(archive.source(),),
+        )
 
 
 def _is_scan(name: str) -> bool:
-    return _BY_CLASS.fullmatch(name) is not None or _BY_WRITE.fullmatch(name) is not None
+    return any(tree.fullmatch(name) for tree in _TREES.values())
+
+
+def _labels(archive: Archive, names: Iterable[str]) -> dict[bytes, int]:
+    """Content -> class. names: members of by_class."""
+    labels: dict[bytes, int] = {}
+    for name in names:
+        match = _TREES["by_class"].fullmatch(name)
+        assert match is not None
+        if (label := _CLASSES.get(match["code"].lower())) is None:
+            raise ValueError(f"{archive.path}: {name} is in no folder of a digit or letter, but {match['code']!r}")
+        labels.setdefault(_content(archive, name), label)
+    return labels
+
+
+def _units(archive: Archive, names: Iterable[str], labels: Mapping[bytes, int]) -> tuple[Sequence[UserMembers], int]:
+    """(writers with their images that have a class, how many contents of by_class they wrote)."""
+    images, known = defaultdict[str, list[tuple[str, int]]](list), set[bytes]()
+    for name in names:
+        match = _TREES["by_write"].fullmatch(name)
+        assert match is not None
+        if _WRITER.fullmatch(match["writer"]) is None:
+            raise ValueError(f"{archive.path}: {name} is in no folder of a writer like f0000_14: is it SD19's?")
+        content = _content(archive, name)
+        if content in labels:
+            known.add(content)
+            images[match["writer"]].append((name, labels[content]))
+    return [UserMembers(id=writer, images=images[writer]) for writer in sorted(images)], len(known)
+
+
+def _content(archive: Archive, name: str) -> bytes:
+    return hashlib.md5(archive.read(name), usedforsecurity=False).digest()

@@ -6,6 +6,7 @@ Source: tensorflow_federated/python/simulation/datasets/emnist.py.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from fedemb.data.formats.tfrecord import Feature
 from fedemb.data.formats.writers import SIDE, Writers, Written, checked_labels, ink
 from fedemb.data.manifest import Source
 
-SQLITE_FILES = ("emnist_all.sqlite.lzma", "emnist_all.sqlite")
-H5_FILES = ("fed_emnist_train.h5", "fed_emnist_test.h5")
+_SQLITE_FILES = ("emnist_all.sqlite.lzma", "emnist_all.sqlite")
+_H5_FILES = ("fed_emnist_train.h5", "fed_emnist_test.h5")
 
 _PUBLISHED = {"writers": 3_400, "images": 671_585 + 77_483}
+_SQLITE_SUFFIX = re.compile(r"\.sqlite(\.lzma|\.xz)?$")
 _SPLITS = ("all_train", "all_test")
 
 
@@ -34,25 +36,41 @@ class Client:
     parts: tuple[int, ...]
 
 
+def is_sqlite(source: Path) -> bool:
+    """Is it emnist_all.sqlite.lzma, or a folder with it?"""
+    return _sqlite_file(source) is not None
+
+
+def is_h5(source: Path) -> bool:
+    """Is it one of fed_emnist_{train,test}.h5, or a folder with one?"""
+    return source.name in _H5_FILES or any((source / name).is_file() for name in _H5_FILES)
+
+
 @contextmanager
-def sqlite_writers(path: Path, scratch: Path) -> Iterator[Writers]:
+def sqlite_writers(source: Path, scratch: Path) -> Iterator[Writers]:
     """The writers of emnist_all.sqlite.lzma, or of the unpacked .sqlite.
 
-    scratch: a folder that exists; holds the unpacked file for the time being.
+    source: the file, or the folder it is in. scratch: a folder that exists; holds the unpacked file for the time being.
     Raises: ValueError in one line if the file is damaged or another one.
     """
+    path = _sqlite_file(source)
+    if path is None:
+        raise ValueError(f"no {' or '.join(_SQLITE_FILES)} in {source}")
     with unpacked(path, scratch) as file:
         read = ReadTable(table=ClientTable(file), path=path)
         yield _writers([path], read, [read.table.clients(split) for split in _SPLITS])
 
 
 @contextmanager
-def h5_writers(folder: Path) -> Iterator[Writers]:
-    """The writers of fed_emnist_train.h5 and fed_emnist_test.h5 in one folder. Raises: as `sqlite_writers`."""
-    paths = [folder / name for name in H5_FILES]
+def h5_writers(source: Path) -> Iterator[Writers]:
+    """The writers of fed_emnist_train.h5 and fed_emnist_test.h5 in one folder; source: that, or one of the files.
+
+    Raises: as `sqlite_writers`.
+    """
+    paths = [(source if source.is_dir() else source.parent) / name for name in _H5_FILES]
     for path in paths:
         if not path.is_file():
-            raise ValueError(f"no file {path}: unpack fed_emnist.tar.bz2, which holds {' and '.join(H5_FILES)}")
+            raise ValueError(f"no file {path}: unpack fed_emnist.tar.bz2, which holds {' and '.join(_H5_FILES)}")
     read = ReadH5(files=tuple(H5Clients(path) for path in paths), paths=tuple(paths))
     yield _writers(paths, read, [file.clients() for file in read.files])
 
@@ -104,13 +122,16 @@ class ReadH5:
 
     def labels(self, client: Client) -> np.ndarray:
         """[n]; the pixels stay unread."""
-        parts = [
-            checked_labels(self.files[part].labels(client.id), self._where(client, part)) for part in client.parts
-        ]
+        parts = [checked_labels(self.files[part].labels(client.id), self._where(client, part)) for part in client.parts]
         return np.concatenate(parts)
 
     def _where(self, client: Client, part: int) -> str:
         return f"{self.paths[part]}: client {client.id!r}"
+
+
+def _sqlite_file(source: Path) -> Path | None:
+    places = [source / name for name in _SQLITE_FILES] if source.is_dir() else [source]
+    return next((path for path in places if path.is_file() and _SQLITE_SUFFIX.search(path.name)), None)
 
 
 def _writers(paths: Sequence[Path], read: ReadTable | ReadH5, parts: Sequence[Sequence[str]]) -> Writers:
