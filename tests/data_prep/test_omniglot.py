@@ -2,24 +2,24 @@
 
 import io
 import os
-import signal
-import subprocess
-import sys
+import time
 import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
+from stores import contents
 
 from fedemb.data.manifest import read_manifest
+from fedemb.data.preparation import Request
 from fedemb.data.store import StoreUsers
 from fedemb.data_prep import omniglot
 
 ALPHABETS = {"images_background": ["Greek/character01", "Greek/character02", "Latin/character01"]}
 ALPHABETS["images_evaluation"] = ["ULOG/character07", "Angelic/character01"]
 SMALL = (
-    omniglot.Archive(file="images_background.zip", split="train", identities=3, images=6, turns=(0, 1, 2, 3)),
-    omniglot.Archive(file="images_evaluation.zip", split="test", identities=2, images=4),
+    omniglot.Published(file="images_background.zip", split="train", characters=3, images=6, turns=(0, 1, 2, 3)),
+    omniglot.Published(file="images_evaluation.zip", split="test", characters=2, images=4, turns=(0,)),
 )
 
 
@@ -50,14 +50,21 @@ def published(folder, changes=None):
     return folder
 
 
-def prepare(source, out, **options):
-    return omniglot.prepare(source=source, out=out, archives=SMALL, **options)
+@pytest.fixture
+def prepare(monkeypatch):
+    """Prepares archives as small as those above."""
+    monkeypatch.setattr(omniglot, "PUBLISHED", SMALL)
+
+    def call(source, out, *, user="character", **options):
+        return omniglot.prepare(Request(source=source, out=out, **options), user=user)
+
+    return call
 
 
 FIRST = "images_background/Greek/character01/0000_01.png"
 
 
-def test_characters_are_users_in_four_orientations(tmp_path):
+def test_characters_are_users_in_four_orientations(tmp_path, prepare):
     prepare(published(tmp_path / "zips"), tmp_path / "omniglot")
     users = StoreUsers(path=tmp_path / "omniglot")
     assert (users.num_users, users.num_examples_total) == (12, 24)
@@ -70,14 +77,15 @@ def test_characters_are_users_in_four_orientations(tmp_path):
     assert users.load(range(12))["label"].tolist() == [user for user in range(12) for _ in range(2)]
     assert users.manifest.info.classes == 12
     test_users = StoreUsers(path=tmp_path / "omniglot", split="test")
-    assert [test_users.user_id(user) for user in range(2)] == [
+    assert [test_users.user_id(user) for user in range(2)] == ["Angelic/character01", "ULOG/character07"]
+    assert [test_users.class_name(label) for label in range(2)] == [
         "Angelic/character01/turn000",
         "ULOG/character07/turn000",
     ]
     assert test_users.load([0, 1])["label"].tolist() == [0, 0, 1, 1]
 
 
-def test_ink_is_white_on_black_at_28_pixels_upright(tmp_path):
+def test_ink_is_white_on_black_at_28_pixels_upright(tmp_path, prepare):
     """A block of 15 x 30 of 105 pixels in the top left corner covers 4 columns and 8 rows of 28 x 28."""
     prepare(published(tmp_path / "zips"), tmp_path / "omniglot")
     images = StoreUsers(path=tmp_path / "omniglot").load(range(4))["image"].numpy().astype(int)
@@ -91,64 +99,98 @@ def test_ink_is_white_on_black_at_28_pixels_upright(tmp_path):
     assert images[1, 0, :7, 9:11].min() == 255  # the second drawer's block starts at 30 pixels: column 8
 
 
-def test_the_manifest_says_where_the_data_come_from(tmp_path):
+def test_the_manifest_says_where_the_data_come_from(tmp_path, prepare):
     prepare(published(tmp_path / "zips"), tmp_path / "omniglot")
     info = read_manifest(tmp_path / "omniglot" / "train").info
     assert info.licence == "MIT, © 2015 Brenden Lake"
     assert "The MIT License" in info.notice
-    assert info.command == "fedemb prepare omniglot"
+    assert info.command == "fedemb prepare omniglot user=character"
     assert info.polarity == "ink 255 on 0"
     assert [(source.file, len(source.sha256)) for source in info.sources] == [("images_background.zip", 64)]
+
+
+def test_a_drawer_is_a_user_of_one_image_a_character(tmp_path, prepare):
+    """Two drawers of each alphabet; labels are characters, in sorted order; nothing is turned."""
+    prepare(published(tmp_path / "zips"), tmp_path / "omniglot", user="drawer")
+    users = StoreUsers(path=tmp_path / "omniglot")
+    assert [users.user_id(user) for user in range(users.num_users)] == [
+        "Greek/drawer01",
+        "Greek/drawer02",
+        "Latin/drawer01",
+        "Latin/drawer02",
+    ]
+    assert [users.labels(user).tolist() for user in range(4)] == [[0, 1], [0, 1], [2], [2]]
+    assert [users.class_name(label) for label in range(3)] == ALPHABETS["images_background"]
+    assert (users.manifest.info.name, users.manifest.info.label) == ("omniglot_drawer", "class")
+    assert users.manifest.info.command == "fedemb prepare omniglot user=drawer"
+    # the block of ink of character i and drawer d starts at 15 i + 30 d of 105 pixels: column 4 i + 8 d of 28
+    columns = [image[0, 3].numpy().argmax() for user in range(4) for image in users.load([user])["image"]]
+    assert [round(float(column) / 4) for column in columns] == [0, 1, 2, 3, 2, 4]
+    test_users = StoreUsers(path=tmp_path / "omniglot", split="test")
+    assert [test_users.user_id(user) for user in range(4)] == [
+        f"{alphabet}/drawer0{drawer}" for alphabet in ("Angelic", "ULOG") for drawer in (1, 2)
+    ]
+
+
+def test_other_users_are_refused(tmp_path, prepare):
+    with pytest.raises(ValueError, match="user must be one of character, drawer, got user=alphabet"):
+        prepare(tmp_path, tmp_path / "omniglot", user="alphabet")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({FIRST: b"not a picture"}, r"background.zip: cannot read .*0000_01.png \(cannot identify"),
-        ({FIRST: drawing((0, 0, 9, 9))[:-30]}, r"background.zip: cannot read .*0000_01.png"),
-        ({FIRST: drawing((0, 0, 9, 9), size=(64, 105))}, r"0000_01.png \(it has 64 x 105 pixels, not 105 x 105\)"),
-        ({FIRST: None}, r"background.zip holds 3 characters with 5 images, published are 3 with 6; get the archive"),
+        ({FIRST: b"not a picture"}, r"background.zip: .*0000_01.png: cannot be read as an image"),
+        ({FIRST: drawing((0, 0, 9, 9))[:-30]}, r"background.zip: .*0000_01.png: cannot be read as an image"),
+        (
+            {FIRST: drawing((0, 0, 9, 9), size=(64, 105))},
+            r"0000_01.png has 64 x 105 pixels, not 105 x 105: get images_",
+        ),
+        ({FIRST: None}, r"background.zip holds 3 characters, 5 images, published are 3 characters, 6 images: get"),
         (
             {"images_evaluation/New/character01/0001_01.png": b""},
-            r"holds 3 characters with 5 .* published are 2 with 4",
+            r"holds 3 characters, 5 images, published are 2 characters, 4 images: this is another data set",
         ),
-        ({"images_background/Greek/character09/": b""}, r"character 'Greek/character09' has no image"),
+        ({"images_background/../../a.txt": b"x"}, r"background.zip holds .* a name that leaves the archive"),
     ],
-    ids=["no picture", "truncated picture", "other size", "missing image", "added character", "empty character"],
+    ids=["no picture", "truncated picture", "other size", "missing image", "added character", "name outside"],
 )
-def test_a_damaged_archive_is_refused_in_one_line_and_leaves_no_store(tmp_path, changes, message):
+def test_a_damaged_archive_is_refused_in_one_line_and_leaves_no_store(tmp_path, prepare, changes, message):
     with pytest.raises(ValueError, match=message) as caught:
         prepare(published(tmp_path / "zips", changes), tmp_path / "omniglot")
     assert "\n" not in str(caught.value)
-    assert not list((tmp_path / "omniglot").rglob("*.*"))
+    assert not list((tmp_path / "omniglot").rglob("*.sqlite*")) + list((tmp_path / "omniglot").rglob("manifest*"))
 
 
-def test_other_members_are_no_images(tmp_path):
-    """Folders, notes and names that lead out of the folder: nothing is unpacked, so nothing is written there."""
-    changes = {
-        "images_background/Greek/": b"",
-        "images_background/.DS_Store": b"x",
-        "images_background/../../a.txt": b"x",
-    }
+def test_fewer_images_are_taken_when_that_is_allowed(tmp_path, prepare):
+    prepare(published(tmp_path / "zips", {FIRST: None}), tmp_path / "omniglot", allow_partial=True)
+    users = StoreUsers(path=tmp_path / "omniglot")
+    assert (users.num_users, users.num_examples_total) == (12, 20)
+    assert users.manifest.left_out == {"images missing": 1}
+    assert StoreUsers(path=tmp_path / "omniglot", split="test").manifest.left_out == {}
+
+
+def test_other_members_are_no_images(tmp_path, prepare):
+    changes = {"images_background/Greek/": b"", "images_background/.DS_Store": b"x", "images_background/a.txt": b"x"}
     prepare(published(tmp_path / "zips", changes), tmp_path / "omniglot")
     assert StoreUsers(path=tmp_path / "omniglot").num_users == 12
     assert sorted(path.name for path in tmp_path.iterdir()) == ["omniglot", "zips"]
 
 
-def test_a_byte_that_was_changed_in_the_archive_is_noticed(tmp_path):
+def test_a_byte_that_was_changed_in_the_archive_is_noticed(tmp_path, prepare):
     """Each member has a CRC: its content is checked even where the picture still decodes."""
     zips = published(tmp_path / "zips")
     content = bytearray((zips / "images_background.zip").read_bytes())
     content[content.index(b"IDAT") + 6] ^= 1
     (zips / "images_background.zip").write_bytes(content)
-    with pytest.raises(ValueError, match=r"background.zip: cannot read .*0000_01.png \(Bad CRC"):
+    with pytest.raises(ValueError, match=r"cannot read .*0000_01.png in .*background.zip \(Bad CRC"):
         prepare(zips, tmp_path / "omniglot")
 
 
-def test_a_missing_or_cut_off_archive_says_what_and_where_to_get_it(tmp_path):
+def test_a_missing_or_cut_off_archive_says_what_and_where_to_get_it(tmp_path, prepare):
     zips = published(tmp_path / "zips")
     os.truncate(zips / "images_evaluation.zip", 500)
-    with pytest.raises(ValueError, match=r"cannot read .*images_evaluation.zip .*get the archive again from https://"):
+    with pytest.raises(ValueError, match=r"cannot read .*images_evaluation.zip .*get the file again"):
         prepare(zips, tmp_path / "omniglot")
     (zips / "images_evaluation.zip").unlink()
     with pytest.raises(
@@ -158,7 +200,7 @@ def test_a_missing_or_cut_off_archive_says_what_and_where_to_get_it(tmp_path):
     assert not (tmp_path / "omniglot").exists()
 
 
-def test_preparing_again_keeps_the_same_and_refuses_other_archives(tmp_path):
+def test_preparing_again_keeps_the_same_and_refuses_other_archives(tmp_path, prepare):
     zips, out = published(tmp_path / "zips"), tmp_path / "omniglot"
     assert prepare(zips, out).written
     assert not prepare(zips, out).written
@@ -170,47 +212,41 @@ def test_preparing_again_keeps_the_same_and_refuses_other_archives(tmp_path):
     assert StoreUsers(path=out).checksum != before
 
 
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, {tests!r})
-import test_omniglot
-from fedemb.data_prep import omniglot
-convert, calls = omniglot._small, []
-def dying(image, turn):
-    calls.append(turn)
-    if len(calls) == 13:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return convert(image, turn)
-omniglot._small = dying
-omniglot.prepare(source={zips!r}, out={out!r}, archives=test_omniglot.SMALL)
-"""
-
-
-def test_a_killed_preparation_runs_again_to_the_same_bytes(tmp_path):
-    zips, out, whole = published(tmp_path / "zips"), tmp_path / "omniglot", tmp_path / "whole"
-    prepare(zips, whole)
-    code = KILLED.format(tests=os.path.dirname(__file__), zips=str(zips), out=str(out))
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
-    assert [path.suffix for path in (out / "train").iterdir()] == [".partial"]
-    with pytest.raises(ValueError, match="no store at"):
-        StoreUsers(path=out)
-    prepare(zips, out)
-    for path in whole.rglob("*.*"):
-        assert (out / path.relative_to(whole)).read_bytes() == path.read_bytes()
-    assert len(list(out.rglob("*.*"))) == len(list(whole.rglob("*.*")))
+def test_workers_change_nothing(tmp_path, prepare):
+    """Processes read the same records in the same order: one worker, three, or none."""
+    zips = published(tmp_path / "zips")
+    for workers in (0, 1, 3):
+        prepare(zips, tmp_path / str(workers), workers=workers)
+    for split in ("train", "test"):
+        assert len({tuple(sorted(contents(tmp_path / str(n) / split).items())) for n in (0, 1, 3)}) == 1
 
 
 def test_the_archives_that_come_with_fedemb(tmp_path):
-    """964 x 4 users of 20 images and 659 of 20; the same drawings as in the archive."""
-    prepared = omniglot.prepare(out=tmp_path / "omniglot")
+    """964 x 4 users of 20 images and 659 of 20, in half a minute; the same drawings as in the archive."""
+    start = time.perf_counter()
+    prepared = omniglot.prepare(Request(source=None, out=tmp_path / "omniglot"))
+    assert time.perf_counter() - start < 30
     assert [(manifest.users, manifest.examples) for manifest in prepared.manifests] == [(3856, 77_120), (659, 13_180)]
     users, test_users = (StoreUsers(path=tmp_path / "omniglot", split=split) for split in ("train", "test"))
     assert [users.num_examples(user) for user in (0, 1234, 3855)] == [20, 20, 20]
     assert users.user_id(3855) == "Tifinagh/character55/turn270"
-    assert test_users.user_id(0) == "Angelic/character01/turn000"
+    assert test_users.user_id(0) == "Angelic/character01"
     with zipfile.ZipFile(omniglot.SAMPLE / "images_evaluation.zip") as opened:
         page = np.asarray(Image.open(io.BytesIO(opened.read("images_evaluation/Angelic/character01/0965_03.png"))))
     blocks = np.where(page, 0.0, 255.0).reshape(7, 15, 7, 15).mean((1, 3))  # 15 x 15 of 105 = 4 x 4 of 28
     stored = test_users.load([0])["image"][2, 0].numpy().astype(float).reshape(7, 4, 7, 4).mean((1, 3))
     assert np.corrcoef(blocks.flat, stored.flat)[0, 1] > 0.95
     assert stored.mean() == pytest.approx(blocks.mean(), rel=0.02)
+
+
+def test_the_drawers_that_come_with_fedemb(tmp_path, monkeypatch):
+    """30 and 20 alphabets by 20 drawers each, as they are planned; decoding them takes as long as above."""
+    monkeypatch.setattr(omniglot, "prepare_splits", lambda request, splits: splits)
+    splits = omniglot.prepare(Request(source=None, out=tmp_path), user="drawer")
+    counts = [[len(unit.images) for unit in split.units] for split in splits]
+    assert [(split.users, len(images), sum(images)) for split, images in zip(splits, counts, strict=True)] == [
+        (600, 600, 19_280),
+        (400, 400, 13_180),
+    ]
+    assert (min(counts[0]), max(counts[0])) == (14, 55)
+    assert [split.info.classes for split in splits] == [964, 659]

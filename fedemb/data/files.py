@@ -1,0 +1,248 @@
+"""Users whose images are files on disk, used as they lie there: nothing is prepared.
+
+Shapes: n images of the users asked for, Ch x H x W pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedemb.core.types import Batch, UserId
+from fedemb.data.formats.image_table import read_image_table
+from fedemb.data.formats.members import check_size
+from fedemb.data.image_header import image_size
+from fedemb.data.image_list import ListedImage, SplitRule, UserSplit, list_folder, user_splits
+from fedemb.data.pictures import Picture
+from fedemb.data.splits import SplitOf
+from fedemb.data.users import UserDataset
+
+_ALL = "all"
+
+
+class FileUsers(UserDataset):
+    """Image files below one folder, decoded each time they are read.
+
+    All files are looked at when it is made, because an error in a round would tell who was drawn: each must be there
+    and, unless `verify` is false, begin as an image of bearable size does. Damage further inside a file is only found
+    when the file is read; `fedemb prepare image_folder` and `table` decode every image once and are faster to train on.
+    May be pickled, forked, and used by several threads.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        owned: UserSplit,
+        *,
+        name: str,
+        channels: int = 3,
+        size: Sequence[int] | None = None,
+        verify: bool = True,
+    ) -> None:
+        """owned: users and their files below `root`. name: of the data set, in a report.
+
+        channels: 1 for grey, 3 for RGB. size: (H, W) that images are resized to, aspect not kept; None if all have one.
+        Raises: ValueError in one line for a file that is missing or no image, or if sizes differ and none is given.
+        """
+        self._root, self._owned, self._name = root, owned, name
+        picture = Picture(channels=channels)  # refuses other channels before a file is looked at
+        height, width = _settled_size(root, owned, size, verify)
+        self._picture = replace(picture, size=(height, width))
+        self._shape = channels, height, width
+        self._checksum = _checksum(root, owned, self._shape)
+
+    @property
+    def name(self) -> str:
+        """The data set's name in a report."""
+        return self._name
+
+    @property
+    def num_users(self) -> int:
+        """N."""
+        return len(self._owned.users)
+
+    @property
+    def num_examples_total(self) -> int:
+        """Images of all users."""
+        return sum(len(user.images) for user in self._owned.users)
+
+    @property
+    def checksum(self) -> str:
+        """Digest of the users' ids, file names, file sizes, labels and the shape; not of what is in the files."""
+        return self._checksum
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """What lies there and is not used: reason -> how many."""
+        return self._owned.left_out
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Of labels 0, 1, …."""
+        return self._owned.class_names
+
+    def user_id(self, user: UserId) -> str:
+        """What the folder or table calls the user."""
+        return self._owned.users[user].id
+
+    def num_examples(self, user: UserId) -> int:
+        """How many images a user has; reads no file."""
+        return len(self._owned.users[user].images)
+
+    def load(self, users: Sequence[UserId]) -> Batch:
+        """All examples of some users, in the order asked for."""
+        return self.load_examples(users, [np.arange(self.num_examples(user)) for user in users])
+
+    def load_examples(self, users: Sequence[UserId], places: Sequence[np.ndarray]) -> Batch:
+        """Some examples of some users: only these files are read.
+
+        places: for each user, positions among its examples, in the order wanted.
+        """
+        images = [
+            self._owned.users[user].images[place]
+            for user, own in zip(users, places, strict=True)
+            for place in own.tolist()
+        ]
+        pixels = np.zeros((len(images), *self._shape), np.uint8)
+        for place, (name, _) in enumerate(images):
+            file = self._root / name
+            pixels[place] = self._picture.pixels(_content(file), str(file))
+        labels = np.array([label for _, label in images], np.int64)
+        return {"image": torch.from_numpy(pixels), "label": torch.from_numpy(labels)}
+
+
+def folder_users(
+    root: str | os.PathLike[str],
+    *,
+    size: Sequence[int] | None = None,
+    channels: int = 3,
+    split: str | None = None,
+    split_file: str | None = None,
+    fractions: Mapping[str, float] | None = None,
+    split_seed: int | None = None,
+    classes: Sequence[str] | None = None,
+    verify: bool = True,
+) -> FileUsers:
+    """One folder for each user: `<root>/<user>/<file>`, the label is the user, or `<root>/<user>/<class>/<file>`.
+
+    Args: size, channels, verify: as FileUsers has them. split: the users of one split, by `split_file`
+        (fedemb/data/splits.py) or by `fractions`, e.g. {train: 0.8, test: 0.2}, and `split_seed`; None for all users.
+        classes: those to use; users without any are dropped before N is fixed, and counted in `left_out`.
+    Raises: ValueError in one line if the layout is another one, a user has no image, or as FileUsers.
+    """
+    if root is None:
+        raise ValueError("no folder to read users from: pass users.root=FOLDER (or test_users.root=FOLDER)")
+    folder = Path(root)
+    rule = SplitRule(split_file=split_file, fractions=fractions, split_seed=split_seed).split_of()
+    images, others = list_folder(folder)
+    owned = _one_split(images, folder, split, rule, classes)
+    owned = replace(owned, left_out={**owned.left_out, **others})
+    return FileUsers(folder, owned, name=folder.resolve().name, channels=channels, size=size, verify=verify)
+
+
+def table_users(
+    path: str | os.PathLike[str],
+    *,
+    images: str | os.PathLike[str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
+    size: Sequence[int] | None = None,
+    channels: int = 3,
+    split: str | None = None,
+    split_file: str | None = None,
+    fractions: Mapping[str, float] | None = None,
+    split_seed: int | None = None,
+    classes: Sequence[str] | None = None,
+    verify: bool = True,
+) -> FileUsers:
+    """Users and files as a CSV or Parquet table lists them, one row an image.
+
+    Args: images: the folder that the table's paths start from; None for the folder that the table is in.
+        columns: names of the columns, where they are not called user, path and class; without a class, the label is
+        the user. The rest as folder_users has it.
+    Raises: ValueError in one line if the table cannot be read or understood, or as FileUsers.
+    """
+    if path is None:
+        raise ValueError("no table to read users from: pass users.path=FILE (or test_users.path=FILE)")
+    table = Path(path)
+    rule = SplitRule(split_file=split_file, fractions=fractions, split_seed=split_seed).split_of()
+    owned = _one_split(read_image_table(table, columns), table, split, rule, classes)
+    root = table.parent if images is None else Path(images)
+    return FileUsers(root, owned, name=table.stem, channels=channels, size=size, verify=verify)
+
+
+def _one_split(
+    images: Sequence[ListedImage], where: Path, split: str | None, rule: SplitOf | None, classes: Sequence[str] | None
+) -> UserSplit:
+    """The users of the split that is asked for, or all."""
+    if (split is None) != (rule is None):
+        raise ValueError(
+            f"{where}: split= and its rule go together, e.g. split=train split_seed=0 and fractions={{train: 0.8, "
+            f"test: 0.2}} or split_file=FILE; without both, all users are taken; got {split=}"
+        )
+    found = user_splits(images, where, split_of=rule or (lambda user: _ALL), classes=classes)
+    wanted = _ALL if split is None else split
+    if wanted not in found:
+        there = ", ".join(found) or "none"
+        raise ValueError(f"{where} has no user in split {wanted}, there is {there}: pass another split or rule")
+    return found[wanted]
+
+
+def _settled_size(root: Path, owned: UserSplit, size: Sequence[int] | None, verify: bool) -> tuple[int, int]:
+    """(H, W) to read the images in; looks at the header of each file."""
+    if size is not None and len(size) != 2:
+        raise ValueError(f"size must be [height, width], got size={list(size)}")
+    if not verify:
+        if size is None:
+            raise ValueError(
+                "verify=false looks at no image: say which size to read them in, e.g. users.size=[224,224]"
+            )
+        return size[0], size[1]
+    first, common = "", None
+    for name in _names(owned):
+        own = image_size(root / name)
+        if size is None and own != (common or own):
+            raise ValueError(
+                f"{root}: {first} is {common} pixels high and wide and {name} is {own}: "
+                "say which size to read them in, e.g. users.size=[224,224]"
+            )
+        first, common = (name, own) if common is None else (first, common)
+    assert common is not None
+    return common if size is None else (size[0], size[1])
+
+
+def _checksum(root: Path, owned: UserSplit, shape: tuple[int, int, int]) -> str:
+    """Over what can be known without reading a file; also finds out that all are there."""
+    digest = hashlib.blake2b(f"files {shape} {owned.class_names}".encode(), digest_size=16)
+    for user in owned.users:
+        digest.update(f"{user.id}\0{len(user.images)}\0".encode())
+        for name, label in user.images:
+            digest.update(f"{name}\0{_bytes_in(root / name)}\0{label}\0".encode())
+    return digest.hexdigest()
+
+
+def _names(owned: UserSplit) -> Iterator[str]:
+    return (name for user in owned.users for name, _ in user.images)
+
+
+def _bytes_in(file: Path) -> int:
+    """The file's size, if an image may have it."""
+    try:
+        size = file.stat().st_size
+    except OSError as error:
+        raise ValueError(f"cannot read {file} ({error.strerror}): put it there or leave it out") from None
+    check_size(size, f"{file}")
+    return size
+
+
+def _content(file: Path) -> bytes:
+    _bytes_in(file)
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read {file} ({error.strerror})") from None

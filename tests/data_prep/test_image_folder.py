@@ -1,0 +1,210 @@
+"""Folders of images to stores: every layout, and one line for what is none."""
+
+import io
+import pickle
+import tarfile
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fedemb.data.image_list import SplitRule
+from fedemb.data.own_images import OwnImages
+from fedemb.data.preparation import Request
+from fedemb.data.store import StoreUsers
+from fedemb.data_prep import image_folder
+
+CLASSES = ("train/cat/1.png", "train/cat/0.png", "train/dög, 2/0.png", "val/emu/0.png")
+PEOPLE = ("ann/cat/0.png", "ann/dog/0.png", "bob/dog/0.png")
+
+
+def image(name, size=(4, 3), kind="PNG"):
+    """A file's bytes; no other name has these pixels."""
+    stream = np.random.default_rng(list(name.encode()))
+    file = io.BytesIO()
+    Image.fromarray(stream.integers(256, size=(*size, 3), dtype=np.uint8)).save(file, kind)
+    return file.getvalue()
+
+
+def folder(tmp_path, names, **files):
+    for name in names:
+        path = tmp_path / "source" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(files.get(name, image(name)))
+    return tmp_path / "source"
+
+
+def prepare(source, out, *, rule=None, user="class", workers=0, overwrite=False, **images):
+    return image_folder.prepare(
+        Request(source=source, out=out, workers=workers, overwrite=overwrite),
+        images=OwnImages(name="mine", **images),
+        rule=rule or SplitRule(),
+        user=user,
+    )
+
+
+def contents(out, split="train"):
+    """user -> [(label, the file's bytes), …]."""
+    users = StoreUsers(path=out, split=split, size=(4, 3))
+    return {
+        users.user_id(user): list(zip(users.labels(user).tolist(), users.stored(user), strict=True))
+        for user in range(users.num_users)
+    }
+
+
+def test_classes_as_users_keep_their_files_as_they_are(tmp_path):
+    prepare(folder(tmp_path, CLASSES), tmp_path / "out")
+    assert contents(tmp_path / "out") == {
+        "cat": [(0, image("train/cat/0.png")), (0, image("train/cat/1.png"))],
+        "dög, 2": [(1, image("train/dög, 2/0.png"))],
+    }
+    assert contents(tmp_path / "out", "validation") == {"emu": [(0, image("val/emu/0.png"))]}
+    users = StoreUsers(path=tmp_path / "out", size=(4, 3))
+    info = users.manifest.info
+    assert (info.name, info.label, info.classes, info.codec) == ("mine", "identity", 2, "mixed")
+    assert users.class_name(1) == "dög, 2"
+    assert info.command == "fedemb prepare image_folder source=<folder> user=class name=mine"
+
+
+def test_folders_as_users_have_classes(tmp_path):
+    prepare(folder(tmp_path, [f"train/{name}" for name in PEOPLE]), tmp_path / "out", user="folder")
+    labels = {user: [label for label, _ in own] for user, own in contents(tmp_path / "out").items()}
+    assert labels == {"ann": [0, 1], "bob": [1]}
+    assert StoreUsers(path=tmp_path / "out", size=(4, 3)).manifest.info.label == "class"
+
+
+def test_one_split_alone_is_no_folder_around_everything(tmp_path):
+    prepare(folder(tmp_path, ["val/emu/0.png"]), tmp_path / "out")
+    assert contents(tmp_path / "out", "validation") == {"emu": [(0, image("val/emu/0.png"))]}
+
+
+def test_without_folders_of_splits_all_users_train(tmp_path):
+    prepare(folder(tmp_path, PEOPLE), tmp_path / "out", user="folder")
+    assert set(contents(tmp_path / "out")) == {"ann", "bob"}
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("around", ["", "my data/"])
+def test_archives_with_or_without_a_folder_around_everything(tmp_path, kind, around):
+    source = tmp_path / f"mine.{kind}"
+    members = {around + name: image(name) for name in CLASSES} | {"__MACOSX/._0.png": b"x", f"{around}notes.txt": b"x"}
+    if kind == "zip":
+        with zipfile.ZipFile(source, "w") as archive:
+            for name, data in members.items():
+                archive.writestr(name, data)
+    else:
+        with tarfile.open(source, "w:gz" if kind == "tar.gz" else "w") as archive:
+            for name, data in members.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    prepared = prepare(source, tmp_path / "out")
+    assert list(contents(tmp_path / "out")) == ["cat", "dög, 2"]
+    assert contents(tmp_path / "out", "validation") == {"emu": [(0, image("val/emu/0.png"))]}
+    assert all(manifest.left_out == {"files whose names are no images'": 1} for manifest in prepared.manifests)
+
+
+def test_a_rule_divides_users_and_not_files(tmp_path):
+    """The same class in train and val is one user."""
+    source = folder(tmp_path, [*CLASSES, "val/cat/9.png"])
+    with pytest.raises(ValueError, match=r"user 'cat' is in train and in validation, .*fractions="):
+        prepare(source, tmp_path / "out")
+    (tmp_path / "splits.txt").write_text("test cat\ntrain emu\n")
+    prepared = prepare(source, tmp_path / "out", rule=SplitRule(split_file=tmp_path / "splits.txt"))
+    assert len(contents(tmp_path / "out", "test")["cat"]) == 3
+    assert set(contents(tmp_path / "out")) == {"emu"}
+    assert prepared.manifests[0].left_out == {"users in no split": 1}
+    assert prepared.manifests[0].info.command.endswith("split_file=<file> name=mine")
+
+
+def test_a_short_side_makes_large_images_smaller(tmp_path):
+    name = "train/cat/large.png"
+    source = folder(tmp_path, [*CLASSES, name], **{name: image(name, size=(80, 40))})
+    prepare(source, tmp_path / "out", short_side=10)
+    *small, (_, large) = contents(tmp_path / "out")["cat"]
+    assert [data for _, data in small] == [image("train/cat/0.png"), image("train/cat/1.png")]
+    assert Image.open(io.BytesIO(large)).size == (10, 20)
+
+
+def test_workers_give_the_same_bytes(tmp_path):
+    source = folder(tmp_path, CLASSES)
+    for workers in (0, 2):
+        prepare(source, tmp_path / f"{workers}", workers=workers)
+    files = [path.relative_to(tmp_path / "0") for path in (tmp_path / "0").rglob("*.*") if path.is_file()]
+    for file in files:
+        assert (tmp_path / "0" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
+    assert len(files) >= 4
+
+
+def refused(call, *words):
+    with pytest.raises(ValueError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value), caught.value
+
+
+@pytest.mark.parametrize(
+    ("names", "user", "words"),
+    [
+        ((*CLASSES, "train/emu.png"), "class", ["train/cat/0.png and train/emu.png lie at different depths"]),
+        ((*PEOPLE[:1], "train/ann/cat/0.png"), "folder", ["different depths", "<user>/<class>/<file>"]),
+        (("a/b/c/d/e.png", "f/b/c/d/e.png"), "class", ["a/b/c/d/e.png is not at <class>/<file>", "user=folder"]),
+        (("cat/0.png", "dog/0.png"), "folder", ["cat/0.png is not at <user>/<class>/<file>", "user=class"]),
+        (("0.png",), "class", ["0.png is not at <class>/<file>"]),
+        (("train/notes.txt",), "class", ["source holds no image (.png"]),
+    ],
+)
+def test_another_layout_is_refused(tmp_path, names, user, words):
+    refused(lambda: prepare(folder(tmp_path, names), tmp_path / "out", user=user), *words)
+
+
+def bomb():
+    """A PNG that says it has 2^32 pixels."""
+    data = bytearray(image("bomb"))
+    data[16:24] = (1 << 16).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (pickle.dumps([1]), ["train/cat/1.png", "a pickle, which is never opened"]),
+        (b"<!DOCTYPE html>", ["train/cat/1.png", "it starts with b'<!DO'"]),
+        (image("train/cat/1.png")[:-30], ["train/cat/1.png", "cannot be read as an image"]),
+        (bomb(), ["train/cat/1.png", "65536 x 65536 pixels"]),
+    ],
+    ids=["pickle", "html", "cut", "bomb"],
+)
+def test_a_file_that_is_no_image_is_named(tmp_path, data, words):
+    refused(lambda: prepare(folder(tmp_path, CLASSES, **{"train/cat/1.png": data}), tmp_path / "out"), *words)
+    assert not (tmp_path / "out" / "train" / "manifest.json").exists()
+
+
+def test_names_and_options_that_cannot_be(tmp_path):
+    source = folder(tmp_path, CLASSES)
+    refused(lambda: prepare(source, tmp_path / "out", user="person"), "user must be one of class, folder")
+    refused(lambda: prepare(tmp_path / "none", tmp_path / "out"), "none", "source=")
+    refused(lambda: OwnImages(name="a/b"), "name must be")
+    refused(lambda: OwnImages(name="a", channels=2), "channels must be 1 (grey) or 3 (RGB)")
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.writestr("../train/cat/0.png", image("evil"))
+    refused(lambda: prepare(tmp_path / "evil.zip", tmp_path / "out"), "'../train/cat/0.png'", "leaves")
+
+
+def test_the_command_and_training_on_it(fedemb, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDEMB_DATA", str(tmp_path / "data"))
+    source = folder(tmp_path, [f"{number}/{place}.png" for number in range(8) for place in range(2)])
+    code, out, err = fedemb("prepare", "image_folder", f"source={source}", "name=mine", "workers=0")
+    assert code == 0, err
+    assert "train: 8 users, 16 images" in out
+    assert "do not pass these stores on" in out
+    code, _, err = fedemb(
+        "train", "users=omniglot", f"users.path={tmp_path}/data/mine", "+users.size=[8,8]", "test_users=none",
+        "model.channels=3", "model.size=8", "embedding_width=8", "users_per_round=4", "users_per_client=2", "rounds=2",
+        f"run={tmp_path}/run",
+    )  # fmt: skip
+    assert code == 0, err
