@@ -24,6 +24,7 @@ from fedemb.data.formats.archive import Archive, open_archive
 from fedemb.data.manifest import StoreInfo
 from fedemb.data.pictures import Picture
 from fedemb.data.preparation import Prepared, Request, Split, prepare_splits
+from fedemb.data.readers import where
 from fedemb.data.record import UserRecord
 
 SAMPLE = Path(__file__).parent / "samples" / "omniglot"
@@ -169,10 +170,12 @@ class Reader:
 
     def _drawn(self, name: str) -> Image.Image:
         """A drawing with ink 255 on 0, 8 bits, at its published size."""
-        where = f"{self.archive.path}: {name}"
-        image = Picture(channels=1, invert=True).image(self.archive.read(name), where)
+        image = Picture(channels=1, invert=True).image(self.archive.read(name), where(self.archive, name))
         if image.size != (_DRAWN_SIDE, _DRAWN_SIDE):
-            raise ValueError(f"{where} has {image.size} pixels, not {_DRAWN_SIDE} x {_DRAWN_SIDE}: get it from {_URL}")
+            raise ValueError(
+                f"{where(self.archive, name)} has {image.width} x {image.height} pixels, "
+                f"not {_DRAWN_SIDE} x {_DRAWN_SIDE}: get {self.archive.path.name} from {_URL}"
+            )
         return image
 
 

@@ -37,16 +37,23 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def locked(folder: Path, in_use: str) -> Iterator[None]:
-    """Hold a folder, made if need be; the lock goes with the process, however it ends.
+def held(file: Path, in_use: str) -> Iterator[None]:
+    """Hold a file, made if need be; the lock goes with the process, however it ends.
 
-    in_use: what to say if another process holds it.
-    Raises: ValueError if so; OSError if the folder cannot be written.
+    in_use: what to say if somebody else holds it, another process or this one.
+    Raises: ValueError if so; OSError if the file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as handle:
+    with file.open("a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(in_use) from None
+        yield
+
+
+@contextmanager
+def locked(folder: Path, in_use: str) -> Iterator[None]:
+    """Hold a folder, made if need be, by a file in it. Else as `held`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with held(folder / LOCK, in_use):
         yield

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from fedemb.core.files import sync
+from fedemb.core import check
+from fedemb.core.files import write_atomically
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+
+_CODECS = ("raw", "png", "jpeg", "mixed")
+_LABELS = ("identity", "class")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,21 @@ class StoreInfo:
     sources: tuple[Source, ...]
     command: str
 
+    def __post_init__(self) -> None:
+        if self.codec not in _CODECS:
+            raise ValueError(f"{self.name} keeps images as {self.codec!r}, this fedemb knows {', '.join(_CODECS)}")
+        if self.label not in _LABELS:
+            raise ValueError(f"{self.name}: label must be one of {', '.join(_LABELS)}, got {self.label!r}")
+        if self.split in ("", ".", "..") or "/" in self.split:
+            raise ValueError(f"{self.name}: split must be the name of a folder, got {self.split!r}")
+        check.at_least("classes", self.classes, 0)
+        channels, height, width = self.image_shape
+        check.at_least("channels", channels, 1)
+        if self.codec == "raw" and (height is None or width is None):
+            raise ValueError(f"{self.name}: raw images have one size, got {self.image_shape}")
+        if self.codec != "raw" and channels not in (1, 3):
+            raise ValueError(f"{self.name}: {self.codec} images have 1 or 3 channels, got {channels}")
+
     @property
     def seal(self) -> str:
         """A digest of all this, kept in every shard: a manifest beside another store's shards is noticed."""
@@ -88,17 +107,18 @@ class Manifest:
     shards: tuple[Shard, ...]
     format: int = FORMAT
 
+    def __post_init__(self) -> None:
+        ends = list(accumulate(shard.users for shard in self.shards))
+        if [shard.first for shard in self.shards] != [0, *ends][:-1] or self.users != ends[-1]:
+            raise ValueError(
+                f"{self.info.name} has {self.users} users, its shards have {[s.users for s in self.shards]}"
+            )
+
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Put the manifest in place in one step: with it, and not before, the store exists."""
-    temporary = folder / f".{MANIFEST}.{os.getpid()}.partial"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(asdict(manifest), file, indent=1, sort_keys=True, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / MANIFEST)
-    sync(folder)
+    text = json.dumps(asdict(manifest), indent=1, sort_keys=True, ensure_ascii=False)
+    write_atomically(folder / MANIFEST, f"{text}\n")
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -120,7 +140,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         )
     try:
         return _manifest(fields)
-    except (KeyError, TypeError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): prepare the store again with overwrite=true") from None
 
 

@@ -6,6 +6,8 @@ Shapes: Ch x H x W pixels.
 from __future__ import annotations
 
 import io
+import struct
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,9 +23,21 @@ MAX_PIXELS = 64_000_000
 SUFFIXES = (".png", ".jpg", ".jpeg", ".pgm", ".ppm", ".pnm", ".bmp", ".webp")
 
 _MODES = {1: "L", 3: "RGB"}
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, zlib.error)
+_UNREADABLE = (
+    *(OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError, AttributeError),
+    *(MemoryError, NotImplementedError, struct.error, zlib.error),
+)
 _JPEG_QUALITY = 95
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright, from 5 on width and height are swapped
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _STARTS: tuple[tuple[bytes, str, Callable[[io.BytesIO], ImageFile]], ...] = (
     (b"\x89PNG", "png", PngImagePlugin.PngImageFile),
     (b"\xff\xd8", "jpeg", JpegImagePlugin.JpegImageFile),
@@ -49,6 +63,8 @@ def kind_of(data: bytes) -> str | None:
 class Picture:
     """How a data set's image files become pixels: channels, polarity, orientation and size are settled here.
 
+    Transparency is ignored: a pixel has the colour that is stored for it.
+
     channels: 1 for grey, 3 for RGB.
     size: (H, W) to resize to, aspect not kept; None keeps each image's own.
     short_side: in pixels; larger images are made smaller, aspect kept. For storing photographs.
@@ -65,6 +81,8 @@ class Picture:
     def __post_init__(self) -> None:
         if self.channels not in _MODES:
             raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got channels={self.channels}")
+        if self.size is not None and len(self.size) != 2:
+            raise ValueError(f"size must be (height, width), got size={self.size}")
         for side in self.size or ():
             check.at_least("size", side, 1)
         if self.short_side is not None:
@@ -82,28 +100,33 @@ class Picture:
         """The same as an image of mode L or RGB."""
         with _named(where):
             image = self._opened(data)
-            turned = _is_turned(image)
-            wanted = self._wanted(image.size[::-1] if turned else image.size)
-            if wanted != image.size:
-                width, height = wanted[::-1] if turned else wanted
+            turn = _UPRIGHT.get(_orientation(image))
+            size = _upright_size(image)
+            wanted = self._wanted(size)
+            if wanted != size:
+                width, height = wanted if size == image.size else wanted[::-1]
                 image.draft(
                     None, (2 * width, 2 * height)
                 )  # a JPEG decodes at a half, a quarter, … where that is enough
-            coloured = _eight_bits(ImageOps.exif_transpose(image)).convert(_MODES[self.channels])
-            inverted = ImageOps.invert(coloured) if self.invert else coloured
+            plain = _plain(image).convert(_MODES[self.channels])
+            upright = plain if turn is None else plain.transpose(turn)
+            inverted = ImageOps.invert(upright) if self.invert else upright
             return inverted if inverted.size == wanted else inverted.resize(wanted, Image.Resampling.BILINEAR)
 
     def original(self, data: bytes, where: str) -> bytes:
         """The file as it is if it can be read and needs no change; else encoded again, a JPEG as JPEG, others as PNG.
 
+        Only PNG and JPEG files stay as they are. An orientation in their EXIF data stays, and counts when they are
+            read.
         Raises: as `pixels`.
         """
         with _named(where):
             image = self._opened(data)
-            image.load()
-            if not self.invert and not _is_turned(image) and self._wanted(image.size) == image.size:
+            size = _upright_size(image)
+            if not self.invert and kind_of(data) in ("png", "jpeg") and self._wanted(size) == size:
+                image.load()
                 return data
-        return encoded(self.image(data, where), "jpeg" if image.format == "JPEG" else "png")
+        return encoded(self.image(data, where), "jpeg" if kind_of(data) == "jpeg" else "png")
 
     def _opened(self, data: bytes) -> ImageFile:
         """The image with its header read and nothing decoded."""
@@ -111,9 +134,11 @@ class Picture:
         if kind is None:
             what = "a pickle, which is never opened" if data.startswith(_PICKLES) else f"it starts with {data[:4]!r}"
             raise ValueError(f"no PNG, JPEG, PNM, BMP or WebP: {what}")
+        # Damaged EXIF data are no reason to speak up: such an image counts as upright.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
         image = kind(io.BytesIO(data))
-        if image.width * image.height > self.max_pixels:
-            raise ValueError(f"{image.width} x {image.height} pixels are more than {self.max_pixels}")
+        if not 0 < image.width * image.height <= self.max_pixels:
+            raise ValueError(f"{image.width} x {image.height} pixels, not 1 to {self.max_pixels}")
         return image
 
     def _wanted(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -147,13 +172,24 @@ def encoded(image: Image.Image, kind: str) -> bytes:
     return stream.getvalue()
 
 
-def _is_turned(image: Image.Image) -> bool:
-    """Does the file ask to be shown lying on a side?"""
-    return bool(image.getexif().get(_ORIENTATION, 1) >= 5)
+def _orientation(image: Image.Image) -> int:
+    """1 to 8 as EXIF has it."""
+    try:
+        told = image.getexif().get(_ORIENTATION)
+    except (SyntaxError, TypeError, ValueError, LookupError, struct.error):
+        return 1
+    return told if told in _UPRIGHT else 1
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """A 16-bit grey image scaled to 8 bits; conversion alone would clip it."""
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """(W, H) as it is to be shown."""
+    return image.size[::-1] if _orientation(image) >= 5 else image.size
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Without the note on transparency, and a 16-bit grey image scaled to 8 bits: conversion alone would clip it."""
+    image.load()
+    image.info.pop("transparency", None)
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if image.mode.startswith("I") else image
 
 

@@ -14,7 +14,7 @@ from fedemb.data.manifest import Manifest, StoreInfo, read_manifest
 from fedemb.data.record import UserRecord
 from fedemb.data.store_writer import SHARD_BYTES, write_units
 
-_AHEAD = 16  # units of work waiting to be written, beyond one a worker
+_AHEAD = 4  # units of work waiting to be written, beyond one a worker
 
 Item = TypeVar("Item")
 
@@ -124,12 +124,10 @@ def prepare_splits(request: Request, splits: Sequence[Split]) -> Prepared:
 def _written(request: Request, split: Split) -> Manifest:
     """The store of one split."""
     label = f"{split.info.name} {split.info.split}"
-    make = Workers.alone(split.records)
-    if request.workers:
-        make = Workers.processes(split.records, request.workers)
+    make = Workers.processes(split.records, request.workers) if request.workers else Workers.alone(split.records)
 
     def units(first: int) -> Iterable[Sequence[UserRecord]]:
-        made = make.map(split.units[first:], ahead=_AHEAD if request.workers else 0)
+        made = make.map(split.units[first:], ahead=_AHEAD)
         return request.progress(made, label=label, total=len(split.units), done=first)
 
     with make:

@@ -9,21 +9,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 DIGEST_BYTES = 16
-MAX_RECORD_BYTES = 1_000_000_000  # of one SQLite value
+MAX_RECORD_BYTES = 900_000_000  # a row of SQLite has at most 1e9
 
 TABLES = (
     "CREATE TABLE store (seal TEXT NOT NULL)",
-    "CREATE TABLE classes (label INTEGER PRIMARY KEY, name TEXT NOT NULL)",
+    "CREATE TABLE classes (label INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum BLOB NOT NULL)",
     """CREATE TABLE users (position INTEGER PRIMARY KEY, id TEXT NOT NULL, examples INTEGER NOT NULL,
 checksum BLOB NOT NULL, labels BLOB NOT NULL, sizes BLOB NOT NULL, digests BLOB NOT NULL, images BLOB NOT NULL)""",
 )
 INSERT = "INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_CLASS = "INSERT INTO classes VALUES (?, ?, ?)"
 SELECT_HEAD = "SELECT id, examples, checksum, labels, sizes, digests FROM users WHERE position = ?"
 SELECT_IMAGES = "SELECT images FROM users WHERE position = ?"
+SELECT_CLASS = "SELECT name, checksum FROM classes WHERE label = ?"
 
 _LABEL, _SIZE = np.dtype("<i8"), np.dtype("<u4")
 
@@ -63,7 +66,7 @@ class Head:
         return first, int(self.ends[place]) - first
 
 
-def digest(image: bytes) -> bytes:
+def digest(image: bytes | memoryview) -> bytes:
     """16 bytes of BLAKE2b over one image as it is stored."""
     return hashlib.blake2b(image, digest_size=DIGEST_BYTES).digest()
 
@@ -78,9 +81,12 @@ def encode(position: int, record: UserRecord) -> tuple[int, str, int, bytes, byt
     return position, record.id, n, sealed, labels, sizes, digests, b"".join(record.images)
 
 
-def decode_head(position: int, row: tuple[str, int, bytes, bytes, bytes, bytes]) -> Head | None:
+def decode_head(position: int, row: tuple[Any, ...]) -> Head | None:
     """The row of SELECT_HEAD; None if it does not match its checksum."""
     user_id, examples, expected, labels, sizes, digests = row
+    kinds = (str, int, bytes, bytes, bytes, bytes)
+    if any(type(value) is not kind for value, kind in zip(row, kinds, strict=True)):
+        return None
     whole = len(labels), len(sizes), len(digests)
     if whole != (examples * _LABEL.itemsize, examples * _SIZE.itemsize, examples * DIGEST_BYTES):
         return None
@@ -92,6 +98,11 @@ def decode_head(position: int, row: tuple[str, int, bytes, bytes, bytes, bytes])
         ends=np.cumsum(np.frombuffer(sizes, _SIZE), dtype=np.int64),
         digests=np.frombuffer(digests, np.uint8).reshape(examples, DIGEST_BYTES),
     )
+
+
+def class_checksum(label: int, name: str) -> bytes:
+    """Over a row of the classes."""
+    return hashlib.blake2b(f"{label} {name}".encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def _checksum(position: int, user_id: str, examples: int, parts: Sequence[bytes]) -> bytes:

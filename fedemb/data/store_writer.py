@@ -11,17 +11,17 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from fedemb.core import check
 from fedemb.core.files import locked, sha256, sync, write_atomically
 from fedemb.data.manifest import MANIFEST, Manifest, Shard, StoreInfo, write_manifest
 from fedemb.data.pictures import kind_of
-from fedemb.data.record import INSERT, MAX_RECORD_BYTES, TABLES, UserRecord, encode
+from fedemb.data.record import INSERT, INSERT_CLASS, MAX_RECORD_BYTES, TABLES, UserRecord, class_checksum, encode
 
 SHARD_BYTES = 1 << 29
 
@@ -35,7 +35,7 @@ Units = Callable[[int], Iterable[Sequence[UserRecord]]]
 def write_store(
     folder: Path, *, info: StoreInfo, records: Iterable[UserRecord], shard_bytes: int = SHARD_BYTES
 ) -> Manifest:
-    """Write users that come one at a time; an interrupted run starts again. Else as `write_units`."""
+    """Write users that come one at a time, the same ones after an interruption. Else as `write_units`."""
     return write_units(
         folder,
         info=info,
@@ -56,20 +56,21 @@ def write_units(
     """Write the users, in order, as the store of one split, in place of a store that may be there.
 
     Args: folder: made if missing. units: consumed one at a time. class_names: of labels 0, 1, …, or none.
-        left_out: goes into the manifest. shard_bytes: a shard ends with the unit that reaches so many bytes of images.
+        left_out: goes into the manifest. shard_bytes: a shard ends with the unit that reaches so many bytes of records.
     Returns: the manifest, which is on disk as well.
-    Raises: ValueError in one line if a record does not fit `info`, there is no user, another process writes there, or
-        the folder cannot be written to; then a store that was there before is still there.
+    Raises: ValueError in one line if a record does not fit `info`, there is no user, another process writes there, the
+        sources cannot be read or the folder not be written to. A store that was there before is then still there,
+        unless the very last step failed: its replacement needs no more than another call.
     """
     check.at_least("shard_bytes", shard_bytes, 1)
     if class_names and len(class_names) != info.classes:
         raise ValueError(f"{info.name}: {len(class_names)} class names for {info.classes} classes")
     try:
         with locked(folder, f"another fedemb prepare is writing {folder}: wait for it, or pass another out="):
-            writer = _Writer(folder, info, class_names)
+            writer = _Writer(folder, info, class_names, shard_bytes)
             writer.go_on()
             try:
-                writer.write(units(writer.units), shard_bytes)
+                writer.write(_read(units, writer.units, folder))
                 return writer.publish(left_out or {})
             finally:
                 writer.clear_unfinished()
@@ -80,11 +81,19 @@ def write_units(
         ) from None
 
 
+def _read(units: Units, first: int, folder: Path) -> Iterator[Sequence[UserRecord]]:
+    """The units from the first one on. What fails here is not the store's folder."""
+    try:
+        yield from units(first)
+    except (sqlite3.Error, OSError) as error:
+        raise ValueError(f"cannot read what the store {folder} is made from ({error})") from None
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Finished:
-    """A whole shard under its temporary name. units: how many the shards up to here hold."""
+    """A whole shard under its temporary name. plan: of the store. units: how many the shards up to here hold."""
 
-    seal: str
+    plan: str
     units: int
     users: int
     examples: int
@@ -95,8 +104,9 @@ class _Finished:
 class _Writer:
     """The shards of one store under their temporary names, and what is in them."""
 
-    def __init__(self, folder: Path, info: StoreInfo, class_names: Sequence[str]) -> None:
-        self._folder, self._info, self._class_names = folder, info, class_names
+    def __init__(self, folder: Path, info: StoreInfo, class_names: Sequence[str], shard_bytes: int) -> None:
+        self._folder, self._info, self._class_names, self._shard_bytes = folder, info, class_names, shard_bytes
+        self._plan = hashlib.sha256(json.dumps([info.seal, shard_bytes, *class_names]).encode()).hexdigest()
         self._digest = hashlib.blake2b(f"{info.codec} {info.image_shape}".encode(), digest_size=16)
         self._finished: list[_Finished] = []
 
@@ -107,7 +117,7 @@ class _Writer:
 
     def go_on(self) -> None:
         """Take over the whole shards of an interrupted run of the same store; clear everything else away."""
-        while (finished := self._read_note(len(self._finished))) is not None:
+        while (finished := self._left_over(len(self._finished))) is not None:
             self._finished.append(finished)
             with closing(sqlite3.connect(self._temporary(len(self._finished) - 1))) as database:
                 for (sealed,) in database.execute("SELECT checksum FROM users ORDER BY position"):
@@ -118,21 +128,21 @@ class _Writer:
         """Remove temporary files, but whole shards and their notes."""
         whole = range(len(self._finished))
         kept = {path for number in whole for path in (self._temporary(number), self._note(number))}
-        for leftover in set(self._folder.glob(".*.partial")) - kept:
+        for leftover in {*self._folder.glob(".*.partial"), *self._folder.glob(".*.draft")} - kept:
             leftover.unlink(missing_ok=True)
 
-    def write(self, units: Iterable[Sequence[UserRecord]], shard_bytes: int) -> None:
+    def write(self, units: Iterator[Sequence[UserRecord]]) -> None:
         """Write all users to temporary shards."""
-        rest = iter(units)
-        for unit in rest:
-            self._write_shard(unit, rest, shard_bytes)
-        if not self._finished:
+        for unit in units:
+            self._write_shard(chain([unit], units))
+        if not any(finished.users for finished in self._finished):
             raise ValueError(f"a store needs at least one user, got none for {self._info.name} {self._info.split}")
 
     def publish(self, left_out: Mapping[str, int]) -> Manifest:
         """Rename the shards and write the manifest; from here on an older store is gone."""
         shards = tuple(self._shard(number) for number in range(len(self._finished)))
         (self._folder / MANIFEST).unlink(missing_ok=True)
+        sync(self._folder)
         for number, shard in enumerate(shards):
             os.replace(self._temporary(number), self._folder / shard.file)
         for stale in set(self._folder.glob("users-*.sqlite")) - {self._folder / shard.file for shard in shards}:
@@ -150,25 +160,24 @@ class _Writer:
         self._finished = []
         return manifest
 
-    def _write_shard(self, unit: Sequence[UserRecord], rest: Iterable[Sequence[UserRecord]], shard_bytes: int) -> None:
-        """One shard, with this unit and as many of the rest as it takes."""
-        number = len(self._finished)
-        first = sum(finished.users for finished in self._finished)
-        units, users, examples, size = self.units, 0, 0, 0
+    def _write_shard(self, units: Iterator[Sequence[UserRecord]]) -> None:
+        """One shard, with as many units as it takes."""
+        number, done, examples, size = len(self._finished), self.units, 0, 0
+        first = position = sum(finished.users for finished in self._finished)
         with closing(sqlite3.connect(self._temporary(number), isolation_level=None)) as database:
             self._begin(database, number)
-            more: Sequence[UserRecord] | None = unit
-            while more is not None:
-                for record in more:
+            for unit in units:
+                for record in unit:
                     check_fits(record, self._info)
-                    row = encode(first + users, record)
+                    row = encode(position, record)
                     database.execute(INSERT, row)
                     self._digest.update(row[3])
-                    users, examples, size = users + 1, examples + row[2], size + len(row[-1])
-                units += 1
-                more = next(iter(rest), None) if size < shard_bytes else None
+                    position, examples, size = position + 1, examples + row[2], size + sum(map(len, row[3:]))
+                done += 1
+                if size >= self._shard_bytes:
+                    break
             database.execute("COMMIT")
-        self._finish(number, units=units, users=users, examples=examples)
+        self._finish(number, units=done, users=position - first, examples=examples)
 
     def _begin(self, database: sqlite3.Connection, number: int) -> None:
         for setting in (f"page_size={_PAGE_BYTES}", "journal_mode=OFF", "synchronous=OFF"):
@@ -178,29 +187,32 @@ class _Writer:
             database.execute(table)
         database.execute("INSERT INTO store VALUES (?)", (self._info.seal,))
         if number == 0:
-            database.executemany("INSERT INTO classes VALUES (?, ?)", enumerate(self._class_names))
+            named = ((label, name, class_checksum(label, name)) for label, name in enumerate(self._class_names))
+            database.executemany(INSERT_CLASS, named)
 
     def _finish(self, number: int, *, units: int, users: int, examples: int) -> None:
         """Flush a shard and note that it is whole."""
         temporary = self._temporary(number)
         sync(temporary)
         size, digest = temporary.stat().st_size, sha256(temporary)
-        finished = _Finished(
-            seal=self._info.seal, units=units, users=users, examples=examples, bytes=size, sha256=digest
-        )
+        finished = _Finished(plan=self._plan, units=units, users=users, examples=examples, bytes=size, sha256=digest)
         write_atomically(self._note(number), json.dumps(asdict(finished)))
         self._finished.append(finished)
 
-    def _read_note(self, number: int) -> _Finished | None:
-        """What is known of a whole shard that an interrupted run of the same store left, or None."""
+    def _left_over(self, number: int) -> _Finished | None:
+        """A whole shard that an interrupted run of the same store left, under its temporary name; or None."""
         try:
             finished = _Finished(**json.loads(self._note(number).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
-        temporary = self._temporary(number)
-        if finished.seal != self._info.seal or not temporary.is_file() or sha256(temporary) != finished.sha256:
-            return None
-        return finished
+        temporary, places = self._temporary(number), [self._temporary(number)]
+        if not (self._folder / MANIFEST).exists():  # the run may have ended while it renamed the shards
+            places += [] and sorted(self._folder.glob(f"users-{number:05d}-of-*.sqlite"))
+        for place in places:
+            if finished.plan == self._plan and place.is_file() and sha256(place) == finished.sha256:
+                os.replace(place, temporary)
+                return finished
+        return None
 
     def _shard(self, number: int) -> Shard:
         finished = self._finished[number]
@@ -224,10 +236,14 @@ def check_fits(record: UserRecord, info: StoreInfo) -> None:
     labels, who = record.labels, f"user {record.id!r}"
     if len(record.images) != len(labels):
         raise ValueError(f"{who}: {len(record.images)} images and {len(labels)} labels")
+    if not len(labels):
+        return
+    if labels.ndim != 1 or (labels.dtype.kind not in "iu" and (labels % 1).any()):
+        raise ValueError(f"{who}: labels must be [n] whole numbers, got {labels.dtype} of {list(labels.shape)}")
+    if not 0 <= labels.min() <= labels.max() < info.classes:
+        raise ValueError(f"{who}: labels must lie in 0 .. {info.classes - 1}, got {labels.min()} .. {labels.max()}")
     if sum(map(len, record.images)) > MAX_RECORD_BYTES:
         raise ValueError(f"{who} has more than {MAX_RECORD_BYTES} bytes of images: make them smaller with short_side=")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < info.classes:
-        raise ValueError(f"{who}: labels must lie in 0 .. {info.classes - 1}, got {labels.min()} .. {labels.max()}")
     for image in record.images:
         _check_image(who, image, info)
 

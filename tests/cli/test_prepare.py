@@ -1,6 +1,6 @@
 """`fedemb prepare`: the configuration, a data set from outside the package, and what is printed."""
 
-import re
+import os
 
 import pytest
 from hydra import compose, initialize_config_module
@@ -9,20 +9,19 @@ from omegaconf import OmegaConf
 from fedemb.cli import prepare
 
 PLUGIN = """
-from pathlib import Path
 import numpy as np
 from fedemb.data.manifest import StoreInfo
-from fedemb.data.preparation import Split, prepare_splits, silent
+from fedemb.data.preparation import Split, prepare_splits
 from fedemb.data.record import UserRecord
 
-def prepare(*, out, pixel, overwrite=False, progress=silent):
+def prepare(request, *, pixel):
     info = StoreInfo(name="mine", split="train", image_shape=(1, 2, 2), classes=1, polarity="ink 255 on 0",
-                     description=f"pixels are {pixel}", licence="CC0", notice="", sources=(), command="prepare mine")
-    def records():
-        for user in range(3):
-            yield UserRecord(id=str(user), images=np.full((2, 1, 2, 2), pixel, np.uint8), labels=np.zeros(2, int))
-    splits = [Split(info=info, users=3, records=records)]
-    return prepare_splits(Path(out), splits=splits, overwrite=overwrite, progress=progress)
+                     description=f"pixels are {pixel}", licence="CC0", notice="", sources=(), command="prepare mine",
+                     redistributable=False)
+    def records(unit):
+        return [UserRecord.from_pixels(id=unit, images=np.full((2, 1, 2, 2), pixel, np.uint8), labels=np.zeros(2, int))]
+    split = Split(info=info, users=3, units=["a", "b", "c"], records=records, left_out={"users without an image": 4})
+    return prepare_splits(request, [split])
 """
 
 
@@ -33,8 +32,16 @@ def mine(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def config(**changes):
-        called = {"_target_": "my_data_set.prepare", "out": str(tmp_path / "mine"), "pixel": 5, **changes}
-        return OmegaConf.create({"dataset": {"name": "mine", "prepare": called}})
+        options = {
+            "action": "prepare",
+            "source": None,
+            "out": str(tmp_path / "mine"),
+            "overwrite": False,
+            "allow_partial": False,
+            "workers": 0,
+        }
+        called = {"_target_": "my_data_set.prepare", "pixel": "${pixel}"}
+        return OmegaConf.create({"name": "mine", "pixel": 5, **options, "prepare": called, **changes})
 
     return config
 
@@ -44,10 +51,10 @@ def test_the_summary_goes_to_stdout_and_progress_to_stderr(mine, tmp_path, capsy
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [
         f"prepared mine in {tmp_path / 'mine'}",
-        "  train: 3 users, 6 images of 1x2x2",
-        "  licence: CC0",
+        "  train: 3 users, 6 images of 1x2x2; 4 users without an image",
+        "  licence: CC0; do not pass these stores on",
     ]
-    assert printed.err == "mine train: 3 users\n"
+    assert printed.err == "mine train: 3 of 3\n"
 
 
 def test_preparing_twice_says_so_and_other_data_are_refused(mine, tmp_path, capsys):
@@ -68,23 +75,54 @@ def composed(*overrides):
 
 def test_the_defaults_of_omniglot(monkeypatch):
     monkeypatch.delenv("FEDEMB_DATA", raising=False)
-    assert OmegaConf.to_container(composed("dataset=omniglot").dataset, resolve=True) == {
+    expected = {
         "name": "omniglot",
-        "prepare": {
-            "_target_": "fedemb.data_prep.omniglot.prepare",
-            "source": None,
-            "out": "data/omniglot",
-            "overwrite": False,
-        },
+        "action": "prepare",
+        "source": None,
+        "out": "data/omniglot",
+        "overwrite": False,
+        "allow_partial": False,
+        "workers": "auto",
+        "user": "character",
+        "prepare": {"_target_": "fedemb.data_prep.omniglot.prepare", "user": "character"},
     }
+    values = OmegaConf.to_container(composed("dataset=omniglot"), resolve=True)
+    assert {key: values[key] for key in expected} == expected
     monkeypatch.setenv("FEDEMB_DATA", "/large/disk")
-    assert composed("dataset=omniglot").dataset.prepare.out == "/large/disk/omniglot"
+    assert composed("dataset=omniglot").out == "/large/disk/omniglot"
+    drawers = composed("dataset=omniglot_drawers")
+    assert (drawers.out, drawers.prepare.user) == ("/large/disk/omniglot_drawers", "drawer")
 
 
-def test_what_the_user_passes_arrives(tmp_path):
-    """An empty source folder shows that the values reach the reader."""
-    cfg = composed("dataset=omniglot", f"source={tmp_path}", f"out={tmp_path / 'out'}", "overwrite=true")
-    assert cfg.dataset.prepare.overwrite is True
-    with pytest.raises(Exception, match=re.escape(f"no file {tmp_path}/images_background.zip")):
+def test_what_the_user_passes_arrives(mine, tmp_path, monkeypatch):
+    """The request is what a preparation gets, beside the options of its own."""
+    asked = {}
+    monkeypatch.setattr("my_data_set.prepare_splits", lambda request, splits: asked.update(vars(request)) or stop())
+    cfg = mine(source="~/zips", out="~/stores", overwrite=True, allow_partial=True, workers="auto")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
         prepare.run(cfg)
-    assert list(tmp_path.iterdir()) == []
+    assert (asked["source"], asked["out"]) == (tmp_path / "zips", tmp_path / "stores")
+    assert (asked["overwrite"], asked["allow_partial"]) == (True, True)
+    assert asked["workers"] == len(os.sched_getaffinity(0))
+
+
+def stop():
+    raise KeyboardInterrupt
+
+
+def test_mistakes_are_one_line_and_exit_2(tmp_path, fedemb):
+    for words, message in (
+        ((f"source={tmp_path}",), f"no file {tmp_path}/images_background.zip: get images_background.zip from"),
+        ((f"source={tmp_path}/none",), f"no {tmp_path}/none: get images_background.zip from"),
+        (("user=alphabet",), "user must be one of character, drawer, got user=alphabet"),
+        (("workers=-1",), "workers must be an integer of at least 0, got workers=-1"),
+        (("workers=many",), "workers must be"),
+        (("colour=red",), "unknown key 'colour'"),
+    ):
+        code, out, err = fedemb("prepare", "omniglot", f"out={tmp_path}/out", *words)
+        assert (code, out) == (2, "")
+        assert err.startswith("fedemb: ")
+        assert message in err
+        assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -1,31 +1,25 @@
-"""Folders, zip files and tar files as one thing: members with names, read at random, never unpacked to a tree.
-
-A compressed tar can only be read from its start, so the members that are wanted are spooled to one temporary file.
-"""
+"""Folders, zip files and tar files as one thing: members with names, read at random, never unpacked to a tree."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tarfile
+import stat
 import threading
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import NoReturn
 
 from fedemb.core.files import sha256
+from fedemb.data.formats import tar
+from fedemb.data.formats.members import MAX_MEMBER_BYTES as MAX_MEMBER_BYTES
+from fedemb.data.formats.members import Wanted, check_names, check_once, check_size, damaged
 from fedemb.data.manifest import Source
 
-MAX_MEMBER_BYTES = 1 << 28
-_CHUNK = 1 << 20
-_TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-
-Wanted = Callable[[str], bool]
-"""Is a member of this name needed?"""
+_ENCRYPTED = 1  # bit of a zip member's flags
 
 
 class Archive(ABC):
@@ -64,9 +58,11 @@ def open_archive(path: Path, *, scratch: Path, wanted: Wanted = bool) -> Iterato
         yield FolderArchive(path, wanted)
     elif path.name.lower().endswith(".zip"):
         yield ZipArchive(path, wanted)
-    elif path.name.lower().endswith(_TAR_SUFFIXES):
-        with _opened_tar(path, scratch, wanted) as archive:
-            yield archive
+    elif path.name.lower().endswith(tar.SUFFIXES):
+        if not path.exists():
+            raise ValueError(f"no file {path}")
+        with tar.opened_tar(path, scratch, wanted) as (file, places):
+            yield SliceArchive(path, file, places)
     elif path.exists():
         raise ValueError(f"{path} is no folder, .zip or .tar: pass the file as it was published")
     else:
@@ -82,13 +78,16 @@ def open_archives(paths: Sequence[Path], *, scratch: Path, wanted: Wanted = bool
 
 
 class FolderArchive(Archive):
-    """The files under a folder; links to folders are not followed."""
+    """The files under a folder; links to files are followed, links to folders are not."""
 
     def __init__(self, path: Path, wanted: Wanted = bool) -> None:
         found = (
-            Path(folder, file).relative_to(path).as_posix() for folder, _, files in os.walk(path) for file in files
+            Path(folder, file).relative_to(path).as_posix()
+            for folder, _, files in os.walk(path, onerror=_raise)
+            for file in files
         )
         self._path, self._names = path, sorted(filter(wanted, found))
+        check_names(path, self._names)
 
     @property
     def path(self) -> Path:
@@ -103,16 +102,20 @@ class FolderArchive(Archive):
         """A file's content."""
         file = self._path / name
         try:
-            _check_size(file.stat().st_size, f"{file}")
+            check_size(file.stat().st_size, f"{file}")
             return file.read_bytes()
         except OSError as error:
-            raise ValueError(f"cannot read {file} ({error.strerror})") from None
+            _raise(error)
 
     def source(self) -> Source:
         """A digest over names and sizes."""
         digest = hashlib.sha256()
         for name in self._names:
-            digest.update(f"{name}\0{(self._path / name).stat().st_size}\0".encode())
+            try:
+                size = (self._path / name).stat().st_size
+            except OSError as error:
+                _raise(error)
+            digest.update(f"{name}\0{size}\0".encode())
         return Source(file=f"{self._path.name}/", sha256=digest.hexdigest())
 
 
@@ -122,11 +125,14 @@ class ZipArchive(Archive):
     def __init__(self, path: Path, wanted: Wanted = bool) -> None:
         self._path, self._threads = path, threading.local()
         with damaged(path):
-            names = [member.filename for member in self._zip.infolist() if not member.is_dir()]
+            files = {member.filename: member for member in self._zip.infolist() if _is_file(member)}
+            names = [member.filename for member in self._zip.infolist() if _is_file(member)]
         check_names(path, names)
         self._names: Sequence[str] = sorted(filter(wanted, names))
-        if len(set(self._names)) < len(self._names):
-            raise ValueError(f"{path} holds a member twice: {_first_double(self._names)}")
+        check_once(path, self._names)
+        for name in self._names:
+            if files[name].flag_bits & _ENCRYPTED:
+                raise ValueError(f"{path}: {name} is encrypted: unpack it with its password and pass the folder")
 
     def __getstate__(self) -> tuple[Path, Sequence[str]]:
         return self._path, self._names
@@ -146,7 +152,7 @@ class ZipArchive(Archive):
     def read(self, name: str) -> bytes:
         """A member, unpacked in memory; its CRC is checked."""
         with damaged(self._path, name):
-            _check_size(self._zip.getinfo(name).file_size, f"{self._path}: {name}")
+            check_size(self._zip.getinfo(name).file_size, f"{self._path}: {name}")
             return self._zip.read(name)
 
     def source(self) -> Source:
@@ -167,7 +173,7 @@ class SliceArchive(Archive):
 
     def __init__(self, path: Path, file: Path, places: Mapping[str, tuple[int, int]]) -> None:
         """path: the archive. file: where the bytes are. places: name -> (first byte, length)."""
-        self._path, self._file, self._places = path, file, dict(places)
+        self._path, self._file, self._places, self._names = path, file, dict(places), sorted(places)
 
     @property
     def path(self) -> Path:
@@ -176,14 +182,14 @@ class SliceArchive(Archive):
 
     def names(self) -> Sequence[str]:
         """Members that are files."""
-        return sorted(self._places)
+        return self._names
 
     def read(self, name: str) -> bytes:
         """A member's bytes."""
         if name not in self._places:
             raise ValueError(f"{self._path} holds no {name}")
         first, length = self._places[name]
-        _check_size(length, f"{self._path}: {name}")
+        check_size(length, f"{self._path}: {name}")
         with damaged(self._path, name), self._file.open("rb") as file:
             file.seek(first)
             data = file.read(length)
@@ -209,6 +215,7 @@ class JoinedArchives(Archive):
                     raise ValueError(
                         f"{name} is in {self._archives[other].path} and in {archive.path}: pass one of them"
                     )
+        self._names = sorted(self._holder)
 
     @property
     def path(self) -> Path:
@@ -217,7 +224,7 @@ class JoinedArchives(Archive):
 
     def names(self) -> Sequence[str]:
         """All members."""
-        return sorted(self._holder)
+        return self._names
 
     def read(self, name: str) -> bytes:
         """A member of whichever archive holds it."""
@@ -232,80 +239,10 @@ class JoinedArchives(Archive):
         return Source(file=" + ".join(part.file for part in parts), sha256=hashlib.sha256(joined.encode()).hexdigest())
 
 
-def check_names(path: Path, names: Sequence[str]) -> None:
-    """Raise ValueError for a name that would leave the archive's own folder."""
-    for name in names:
-        parts = PurePosixPath(name.replace("\\", "/")).parts
-        if ".." in parts or name.startswith(("/", "\\")) or (parts and parts[0].endswith(":")):
-            raise ValueError(
-                f"{path} holds {name!r}, a name that leaves the archive: do not use this file, get another"
-            )
+def _is_file(member: zipfile.ZipInfo) -> bool:
+    """Neither a folder nor a symbolic link."""
+    return not member.is_dir() and not stat.S_ISLNK(member.external_attr >> 16)
 
 
-@contextmanager
-def damaged(path: Path, member: str = "") -> Iterator[None]:
-    """What readers of archives raise on broken files, in one line."""
-    broken = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, KeyError, NotImplementedError)
-    try:
-        yield
-    except (*broken, RuntimeError, UnicodeDecodeError) as error:
-        what = f" {member} in" if member else ""
-        raise ValueError(f"cannot read{what} {path} ({error}): get the file again") from None
-
-
-@contextmanager
-def _opened_tar(path: Path, scratch: Path, wanted: Wanted) -> Iterator[Archive]:
-    if path.name.lower().endswith(".tar"):
-        yield _indexed(path, wanted)
-        return
-    spool = scratch / f".{path.name}.spool.partial"
-    try:
-        yield _spooled(path, spool, wanted)
-    finally:
-        spool.unlink(missing_ok=True)
-
-
-def _indexed(path: Path, wanted: Wanted) -> Archive:
-    """A plain tar is its own spool."""
-    with damaged(path), tarfile.open(path, "r:") as tar:
-        return SliceArchive(path, path, {m.name: (m.offset_data, m.size) for m in _members(path, tar, wanted)})
-
-
-def _spooled(path: Path, spool: Path, wanted: Wanted) -> Archive:
-    """One pass over a compressed tar."""
-    places: dict[str, tuple[int, int]] = {}
-    spool.parent.mkdir(parents=True, exist_ok=True)
-    with damaged(path), tarfile.open(path, "r|*") as tar, spool.open("wb") as out:
-        for member in _members(path, tar, wanted):
-            content = tar.extractfile(member)
-            assert content is not None
-            places[member.name] = out.tell(), member.size
-            while chunk := content.read(_CHUNK):
-                out.write(chunk)
-            if out.tell() != sum(places[member.name]):
-                raise EOFError(f"{member.name} is cut off")
-    return SliceArchive(path, spool, places)
-
-
-def _members(path: Path, tar: tarfile.TarFile, wanted: Wanted) -> Iterator[tarfile.TarInfo]:
-    """The wanted regular files, in the order of the tar, without keeping them all."""
-    seen: set[str] = set()
-    for member in tar:
-        tar.members = []  # type: ignore[attr-defined]
-        member.name = member.name.removeprefix("./")
-        if not member.isfile() or not wanted(member.name):
-            continue
-        check_names(path, [member.name])
-        if member.name in seen:
-            raise ValueError(f"{path} holds a member twice: {member.name}")
-        seen.add(member.name)
-        yield member
-
-
-def _check_size(size: int, where: str) -> None:
-    if size > MAX_MEMBER_BYTES:
-        raise ValueError(f"{where} has {size} bytes, more than the {MAX_MEMBER_BYTES} that an image may have")
-
-
-def _first_double(names: Sequence[str]) -> str:
-    return next(name for name, other in pairwise(names) if name == other)
+def _raise(error: OSError) -> NoReturn:
+    raise ValueError(f"cannot read {error.filename} ({error.strerror})") from None
