@@ -31,6 +31,8 @@ NEEDS = {
     ("init", "pretrained"): "start",
     ("users", "omniglot"): "data",
     ("test_users", "omniglot"): "data",
+    ("users", "store"): "a store",
+    ("test_users", "store"): "a store",
     ("sampler", "poisson"): "single users",
     ("test_users", "none"): "no test users",
     ("client", "head_first"): "several local steps",
@@ -79,6 +81,10 @@ def needs(tiny, fedemb, tmp_path, request, monkeypatch):
         if need == "data":
             monkeypatch.setenv("FEDEMB_DATA", str(request.getfixturevalue("omniglot")))
             return ["recipe=synthetic", *SMALL, f"{group}={option}"]
+        if need == "a store":
+            store = [f"users.path={request.getfixturevalue('omniglot')}/omniglot"]
+            store += ["test_users=store"] if group == "test_users" else []
+            return ["recipe=synthetic", *SMALL, "users=store", *store]
         if need == "start":
             fedemb("train", *tiny, f"run={tmp_path}/start", "rounds=1")
             return [*tiny, f"{group}={option}", f"path={tmp_path}/start", "provenance=public"]

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from fedemb.data.manifest import MANIFEST, read_manifest
+from fedemb.cli.splits import prepared_splits, terms
+from fedemb.data.duplicates import SharedImages
+from fedemb.data.manifest import read_manifest
 from fedemb.data.store import StoreUsers
 from fedemb.report.stores import Description, contact_sheet, describe
 
 _SIDE = 112  # pixels that images of different sizes are shown in
-_ORDER = ("train", "validation", "test")
 _PLURAL = {"identity": "identities", "class": "classes"}
 
 
 def run(cfg: DictConfig) -> None:
     """Print counts of every split under `cfg.out`; write a contact sheet where images may be shown."""
-    out = Path(cfg.out)
-    splits = sorted((path.parent.name for path in out.glob(f"*/{MANIFEST}")), key=_place)
-    if not splits:
-        raise ValueError(f"no store at {out}: run 'fedemb prepare {cfg.name}' first, or pass its out=")
-    for split in splits:
+    out = Path(cfg.out).expanduser()
+    for split in prepared_splits(out, cfg.name):
         _describe(out, split)
-
-
-def _place(split: str) -> tuple[int, str]:
-    """The usual order of splits."""
-    return _ORDER.index(split) if split in _ORDER else len(_ORDER), split
 
 
 def _describe(out: Path, split: str) -> None:
     store = _store(out, split)
     info = store.manifest.info
     print(f"{info.name} {split} in {out / split}")
-    for name, told in _lines(store, describe(store)):
+    for name, told in [*_lines(store, describe(store)), *_terms(store, _shared(out, split))]:
         print(f"  {name:<20} {told}")
     if not info.presentable:
         print(f"  {'contact sheet':<20} none: single images of {info.name} are not to be shown")
@@ -62,7 +56,22 @@ def _lines(store: StoreUsers, found: Description) -> list[tuple[str, str]]:
     lines += [("", row) for row in found.images.histogram()]
     lines.append((f"{_PLURAL[info.label]} per user", found.classes.line()))
     lines += [("left out", f"{count:,} {reason}") for reason, count in manifest.left_out.items()]
+    return lines
+
+
+def _shared(out: Path, split: str) -> str:
+    """How far the users' images are their own."""
+    with closing(SharedImages(out, split)) as images:
+        if not images.shared:
+            return "no image"
+        return f"{images.shared:,} images, each by at most {images.most_owners:,} users"
+
+
+def _terms(store: StoreUsers, shared: str) -> list[tuple[str, str]]:
+    """(what, how much) of where it comes from and what may be done with it."""
+    manifest, info = store.manifest, store.manifest.info
     size = sum(shard.bytes for shard in manifest.shards) / 1e6
+    lines = [("owned by several", shared)]
     lines.append(("on disk", f"{size:,.1f} MB in {len(manifest.shards)} file(s), checksum {manifest.checksum}"))
     lines += [("prepared from", f"{source.file} (sha256 {source.sha256[:12]}…)") for source in info.sources]
-    return [*lines, ("by", info.command), ("licence", info.licence)]
+    return [*lines, ("by", info.command), *terms(manifest)]

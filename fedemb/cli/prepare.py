@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fedemb.cli import describe
+from fedemb.cli import describe, export
+from fedemb.cli.splits import terms
 from fedemb.data.manifest import Manifest
 from fedemb.data.preparation import Item, Prepared, Request
 
@@ -22,7 +23,7 @@ CONFIG = "prepare"
 
 def run(cfg: DictConfig) -> None:
     """Do what `cfg.action` asks with the data set that `cfg.name` names."""
-    actions = {"prepare": _prepare, "describe": describe.run, "export": _export}
+    actions = {"prepare": _prepare, "describe": describe.run, "export": export.run}
     if cfg.action not in actions:
         raise ValueError(f"action must be one of {', '.join(actions)}, got action={cfg.action}")
     actions[cfg.action](cfg)
@@ -35,7 +36,8 @@ def _prepare(cfg: DictConfig) -> None:
     print(f"{'prepared' if prepared.written else 'already prepared:'} {cfg.name} in {prepared.path}")
     for manifest in prepared.manifests:
         print(_line(manifest))
-    print(_terms(prepared.manifests[0]))
+    for name, told in terms(prepared.manifests[0]):
+        print(f"  {name}{': ' if name else ''}{told}")
 
 
 def show_progress(items: Iterable[Item], *, label: str, total: int, done: int = 0) -> Iterable[Item]:
@@ -72,13 +74,3 @@ def _line(manifest: Manifest) -> str:
     shape = f"{channels}x{height}x{width}" if height else f"{channels} channels, sizes differ"
     left_out = "".join(f"; {count} {reason}" for reason, count in manifest.left_out.items())
     return f"  {manifest.info.split}: {manifest.users} users, {manifest.examples} images of {shape}{left_out}"
-
-
-def _terms(manifest: Manifest) -> str:
-    passed_on = "" if manifest.info.redistributable else "; do not pass these stores on"
-    return f"  licence: {manifest.info.licence}{passed_on}"
-
-
-def _export(cfg: DictConfig) -> None:
-    """Every split as a Parquet file."""
-    raise ValueError("later")

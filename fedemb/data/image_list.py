@@ -222,6 +222,8 @@ def _labels(owned: Mapping[str, Sequence[ListedImage]], where: object, classes: 
     names = sorted({image.class_name for own in owned.values() for image in own if image.class_name is not None})
     if classes is None:
         return numbered(names)
+    if not names:
+        raise ValueError(f"{where} has no classes, as users are the classes: leave classes= out")
     classes = [str(name) for name in classes]  # a command line's classes=[0,1] are numbers
     if unknown := sorted(set(classes) - set(names)):
         raise ValueError(f"{where} has no class {unknown[0]!r}: classes= must be among {_some(names)}")
@@ -231,6 +233,5 @@ def _labels(owned: Mapping[str, Sequence[ListedImage]], where: object, classes: 
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first names of many; none says so."""
-    shown = ", ".join(names[:8]) or "none: here users are the classes"
-    return f"{shown}, …" if len(names) > 8 else shown
+    """The first names of many."""
+    return f"{', '.join(names[:8])}, …" if len(names) > 8 else ", ".join(names)

@@ -207,7 +207,7 @@ class _Writer:
             return None
         temporary, places = self._temporary(number), [self._temporary(number)]
         if not (self._folder / MANIFEST).exists():  # the run may have ended while it renamed the shards
-            places += [] and sorted(self._folder.glob(f"users-{number:05d}-of-*.sqlite"))
+            places += sorted(self._folder.glob(f"users-{number:05d}-of-*.sqlite"))
         for place in places:
             if finished.plan == self._plan and place.is_file() and sha256(place) == finished.sha256:
                 os.replace(place, temporary)

@@ -25,7 +25,7 @@ def embed_users(forward: Callable[[Tensor], Tensor], users: UserDataset, device:
         for group in _groups(users):
             batch = users.load(group)
             labels.append(batch["label"].to(device))
-            yield from batch["image"].to(device).split(_IMAGES_AT_ONCE)
+            yield from torch.split(batch["image"].to(device), _IMAGES_AT_ONCE)
 
     embeddings = embed(forward, images())
     return embeddings, torch.cat(labels)

@@ -2,27 +2,9 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
+from cli_stores import INFO, make_store
 from PIL import Image
-
-from fedemb.data.manifest import Source, StoreInfo
-from fedemb.data.record import UserRecord
-from fedemb.data.store_writer import write_units
-
-INFO = StoreInfo(
-    name="toy",
-    split="train",
-    image_shape=(1, 2, 2),
-    classes=3,
-    label="class",
-    polarity="ink 255 on 0",
-    description="",
-    licence="do as you like",
-    notice="",
-    sources=(Source(file="toy.zip", sha256="ab" * 32),),
-    command="fedemb prepare toy",
-)
 
 
 @pytest.fixture
@@ -31,14 +13,8 @@ def describe(tmp_path, fedemb):
 
     def run(splits=("train",), **change):
         for split in splits:
-            users = [UserRecord.from_pixels(id="é, one", images=np.zeros((1, 1, 2, 2), np.uint8), labels=np.zeros(1))]
-            users.append(UserRecord.from_pixels(id="two", images=np.zeros((3, 1, 2, 2), np.uint8), labels=np.arange(3)))
-            write_units(
-                tmp_path / split,
-                info=replace(INFO, split=split, **change),
-                units=lambda first, users=users: [users][first:],
-                left_out={"images missing": 1234},
-            )
+            users = {"é, one": [0], "two": [0, 1, 2]}
+            make_store(tmp_path, replace(INFO, split=split, **change), users, left_out={"images missing": 1234})
         return fedemb("prepare", "omniglot", "describe", f"out={tmp_path}")
 
     return run
@@ -52,6 +28,7 @@ def test_everything_that_is_known_is_told(describe, tmp_path):
         "images per user      min 1, 10 % 1, median 1, 90 % 3, max 3, mean 2.0",
         "classes per user     min 1, 10 % 1, median 1, 90 % 3, max 3, mean 2.0",
         "left out             1,234 images missing",
+        "owned by several     no image",
         "toy.zip (sha256 abababababab…)",
         "do as you like",
     ):
@@ -71,6 +48,11 @@ def test_images_that_are_not_to_be_shown_are_not_drawn(describe, tmp_path):
     assert code == 0
     assert "none: single images of toy are not to be shown" in out
     assert not list(tmp_path.glob("*.png"))
+
+
+def test_terms_that_forbid_passing_on_are_said(describe):
+    _, out, _ = describe(redistributable=False, notice="Ask the authors.")
+    assert "Do not pass this store on.\n                       Ask the authors.\n" in out
 
 
 def test_nothing_prepared_is_one_line(fedemb, tmp_path):

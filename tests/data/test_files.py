@@ -94,6 +94,10 @@ def test_some_classes_train_and_users_without_them_are_no_users(classes):
     told(lambda: folder_users(classes, classes=[]), "names no class", "cat, dog, emu")
 
 
+def test_identities_have_no_classes_to_choose_from(faces):
+    told(lambda: folder_users(faces, classes=["zoë"]), "faces has no classes, as users are the classes")
+
+
 def test_the_interface_pickled_and_by_place(faces):
     users = folder_users(faces)
     check_user_dataset(users)

@@ -121,7 +121,7 @@ def _texts(path: Path, column: str) -> tuple[list[str], Sequence[str] | None]:
         for value in batch.column(column).to_pylist():
             text = str(value) if isinstance(value, str | int) else ""
             if names is not None:
-                text = names.get(value, "")
+                text = names.get(value, "") if isinstance(value, int) else ""
             if not text:
                 raise ValueError(f"{path}, row {len(values)}: {column} is {value!r}: fill it in or leave the row out")
             values.append(text)
