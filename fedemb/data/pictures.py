@@ -105,9 +105,8 @@ class Picture:
             wanted = self._wanted(size)
             if wanted != size:
                 width, height = wanted if size == image.size else wanted[::-1]
-                image.draft(
-                    None, (2 * width, 2 * height)
-                )  # a JPEG decodes at a half, a quarter, … where that is enough
+                # A JPEG decodes at a half, a quarter, … where that is enough.
+                image.draft(None, (2 * width, 2 * height))
             plain = _plain(image).convert(_MODES[self.channels])
             upright = plain if turn is None else plain.transpose(turn)
             inverted = ImageOps.invert(upright) if self.invert else upright
@@ -116,8 +115,7 @@ class Picture:
     def original(self, data: bytes, where: str) -> bytes:
         """The file as it is if it can be read and needs no change; else encoded again, a JPEG as JPEG, others as PNG.
 
-        Only PNG and JPEG files stay as they are. An orientation in their EXIF data stays, and counts when they are
-            read.
+        Only PNG and JPEG files stay as they are. An orientation in their EXIF data stays, and counts at every reading.
         Raises: as `pixels`.
         """
         with _named(where):

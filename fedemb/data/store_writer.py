@@ -2,7 +2,7 @@
 
 Users arrive in units of work, one or more users each. Shards grow under temporary names in the store's own folder; a
 shard that is whole is noted beside it, and the next run with the same description goes on after it. When all are whole
-they are renamed, and the manifest comes last: an interrupted run leaves the old store or none.
+they are renamed, and the manifest comes last: an interrupted run leaves the old store or, at the very end, none.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def write_units(
     Returns: the manifest, which is on disk as well.
     Raises: ValueError in one line if a record does not fit `info`, there is no user, another process writes there, the
         sources cannot be read or the folder not be written to. A store that was there before is then still there,
-        unless the very last step failed: its replacement needs no more than another call.
+        unless the very last step failed; the next call then needs no more than that step.
     """
     check.at_least("shard_bytes", shard_bytes, 1)
     if class_names and len(class_names) != info.classes:
