@@ -25,13 +25,16 @@ class DeadWorkerError(RuntimeError):
 
 
 class WorkerProcesses:
-    """One worker process for each thread that asks, all with the same function."""
+    """A few worker processes with the same function, to be fed by twice as many threads.
 
-    def __init__(self, pickled: bytes) -> None:
+    Two threads share a process, so that the next item is in its pipe when it has sent a result off.
+    """
+
+    def __init__(self, pickled: bytes, count: int) -> None:
         """pickled: the function."""
-        self._pickled = pickled
+        self._pickled, self._count = pickled, count
         self._lock, self._stopped = threading.Lock(), False
-        self._mine, self._all = threading.local(), list[_WorkerProcess]()
+        self._mine, self._feeders, self._all = threading.local(), 0, list[_WorkerProcess]()
 
     def apply(self, item: Any) -> Any:
         """function(item) by the calling thread's process, which is started at its first item.
@@ -39,7 +42,7 @@ class WorkerProcesses:
         Raises: what the function raised, with the worker's traceback as a note; DeadWorkerError.
         """
         if not hasattr(self._mine, "process"):
-            self._mine.process = self._started()
+            self._mine.process = self._assigned()
         process: _WorkerProcess = self._mine.process
         return process.apply(item)
 
@@ -50,13 +53,16 @@ class WorkerProcesses:
             for process in self._all:
                 process.stop()
 
-    def _started(self) -> _WorkerProcess:
+    def _assigned(self) -> _WorkerProcess:
+        """The first threads start a process each, the others share them."""
         with self._lock:
             if self._stopped:
                 raise RuntimeError("the worker processes have been stopped")
-            process = _WorkerProcess(self._pickled)
-            self._all.append(process)
-            return process
+            number = self._feeders % self._count
+            self._feeders += 1
+            if number == len(self._all):
+                self._all.append(_WorkerProcess(self._pickled))
+            return self._all[number]
 
 
 class _WorkerProcess:
@@ -69,18 +75,36 @@ class _WorkerProcess:
         self._process = context.Process(target=_serve, args=(theirs, pickled), name="fedemb-worker", daemon=True)
         self._process.start()
         theirs.close()
+        self._sending, self._answered = threading.Lock(), threading.Event()
+        self._answered.set()
 
     def apply(self, item: Any) -> Any:
+        """Answers come in the order of the items: each thread waits for the answer to the item before its own."""
         sent = pickle.dumps(item)
+        with self._sending:
+            before, self._answered = self._answered, threading.Event()
+            mine, failed = self._answered, self._send_off(sent)
+        before.wait()
         try:
-            self._pipe.send_bytes(sent)
             head, buffers = _receive(self._pipe)
         except (EOFError, OSError) as error:
-            raise DeadWorkerError(f"a worker process {self._end()}; if memory ran out, take fewer workers") from error
+            raise DeadWorkerError(f"a worker process {self._end()}; if memory ran out, take fewer workers") from (
+                failed or error
+            )
+        finally:
+            mine.set()
         result, raised = pickle.loads(head, buffers=buffers)
         if raised is not None:
             raise raised
         return result
+
+    def _send_off(self, sent: bytes) -> OSError | None:
+        """Of a process that is dead, what sending raised; receiving will find it out, after what it still answered."""
+        try:
+            self._pipe.send_bytes(sent)
+        except OSError as error:
+            return error
+        return None
 
     def stop(self) -> None:
         self._process.terminate()

@@ -61,8 +61,8 @@ class Workers(Generic[Item, Result]):
             pickled = pickle.dumps(function)
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             raise ValueError(f"worker processes cannot have what cannot be pickled: {error}; take threads") from error
-        executor = ThreadPoolExecutor(count, thread_name_prefix="fedemb-worker")  # each thread feeds one process
-        processes = WorkerProcesses(pickled)
+        executor = ThreadPoolExecutor(2 * count, thread_name_prefix="fedemb-worker")  # two feed a process
+        processes = WorkerProcesses(pickled, count)
 
         def close() -> None:
             executor.shutdown(wait=False, cancel_futures=True)

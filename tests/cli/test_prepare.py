@@ -52,7 +52,8 @@ def test_the_summary_goes_to_stdout_and_progress_to_stderr(mine, tmp_path, capsy
     assert printed.out.splitlines() == [
         f"prepared mine in {tmp_path / 'mine'}",
         "  train: 3 users, 6 images of 1x2x2; 4 users without an image",
-        "  licence: CC0; do not pass these stores on",
+        "  licence: CC0",
+        "  Do not pass this store on.",
     ]
     assert printed.err == "mine train: 3 of 3\n"
 
