@@ -15,12 +15,13 @@ import hydra
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from fedemb.core.worker_process import DeadWorkerError
 
 _CONFIGURES = (Path(__file__).parent, Path(hydra.__file__).parent)  # code that turns keys into arguments
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
-MISTAKES = (ValueError, OSError, DeadWorkerError, HydraException, OmegaConfBaseException)
+MISTAKES = (ValueError, OSError, DeadWorkerError, HydraException, OmegaConfBaseException, YAMLError)
 """What a user or the machine can cause; anything else is a defect of fedemb and shows its traceback."""
 
 

@@ -75,3 +75,13 @@ def test_users_and_model_from_a_file_in_the_current_directory(tmp_path):
     again = installed("evaluate", "run=run", "format=json", folder=tmp_path)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout) == {name: report["metrics"][name] for name in json.loads(again.stdout)}
+
+
+def test_a_yaml_file_that_is_none_is_one_line(fedemb, tiny, tmp_path):
+    (tmp_path / "conf" / "users").mkdir(parents=True)
+    (tmp_path / "conf" / "users" / "mine.yaml").write_text("_target_: [mything.MyUsers\npeople: 3\n")
+    code, out, err = fedemb("train", "--config-dir", tmp_path / "conf", *tiny[:1], "users=mine", f"run={tmp_path}/run")
+    assert (code, out) == (2, "")
+    assert err.startswith("fedemb: while parsing")
+    assert "mine.yaml" in err
+    assert err.count("\n") == 1

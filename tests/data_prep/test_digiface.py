@@ -218,7 +218,7 @@ def test_prepare_then_train(tmp_path, fedemb, monkeypatch):
     code, out, err = fedemb("prepare", "digiface", *words)
     assert code == 0, err
     assert "train: 8 users, 24 images of 3x112x112" in out
-    assert "do not pass these stores on" in out
+    assert "Do not pass this store on" in out
     small = ("users_per_round=4", "users_per_client=2", "rounds=2", "evaluate_every=2", "batching.max_examples=4")
     sizes = ("users.size=[32,32]", "test_users.size=[32,32]", "batching.batch_size=4", "allow_large_delta=true")
     code, _, err = fedemb("train", "recipe=digiface", *small, *sizes, f"run={tmp_path}/run")

@@ -201,7 +201,7 @@ def test_the_command_and_training_on_it(fedemb, tmp_path, monkeypatch):
     code, out, err = fedemb("prepare", "image_folder", f"source={source}", "name=mine", "workers=0")
     assert code == 0, err
     assert "train: 8 users, 16 images" in out
-    assert "do not pass these stores on" in out
+    assert "Do not pass this store on" in out
     code, _, err = fedemb(
         "train", "users=omniglot", f"users.path={tmp_path}/data/mine", "+users.size=[8,8]", "test_users=none",
         "model.channels=3", "model.size=8", "embedding_width=8", "users_per_round=4", "users_per_client=2", "rounds=2",

@@ -347,7 +347,7 @@ def test_the_command_prepares_and_the_recipe_trains_on_it(fedemb, tmp_path, monk
     assert code == 0, err
     assert f"prepared {name} in {tmp_path / 'data' / name}" in out
     assert "train: 3 users, 5 images of 3 channels, sizes differ" in out
-    assert "do not pass these stores on" in out
+    assert "Do not pass this store on" in out
     code, _, err = fedemb("train", f"recipe={name}", *SMALL, f"run={tmp_path}/run")
     assert code == 0, err
 
