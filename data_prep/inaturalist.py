@@ -103,7 +103,7 @@ def _train_name(container: Path, partition: str) -> str | None:
     """The federated_train*.csv that is this partition's: the only one there, or the one with its size in its name."""
     names = [name for name in table_names(container) if name.startswith("federated_train")]
     if len(names) <= 1:
-        return names[0] if names else None
+        return _of_its_kind(container, names[0], partition) if names else None
     size = partition.rpartition("_")[2]
     fitting = [name for name in names if re.search(rf"(?<!\d){size}(?![\da-z])", name.lower())]
     if len(fitting) != 1:
@@ -112,6 +112,19 @@ def _train_name(container: Path, partition: str) -> str | None:
             f"leave only this partition's table in a folder {_bundle(partition)}"
         )
     return fitting[0]
+
+
+def _of_its_kind(container: Path, name: str, partition: str) -> str:
+    """The table's name, unless it, or else the folder's, says that its users are of the other kind."""
+    wanted = partition.partition("_")[0]
+    names = f"{name} {container.resolve().name}".lower()
+    kind = re.search(r"(?<![a-z])(user|geo)(?![a-z])", names)
+    if kind is not None and kind[0] != wanted:
+        raise ValueError(
+            f"{container}: by its name or its folder's, {name} is the table of a {kind[0]} partition and not of "
+            f"{partition}: pass the partition that it is of, or the folder that holds {_bundle(partition)}"
+        )
+    return name
 
 
 def _tars(source: Path) -> list[Path]:

@@ -108,8 +108,9 @@ class OneOwner(UserDataset):
 
     What it means for privacy: this is preprocessing of the partition into users, done before the guarantee begins. A
     user's images here depend on who else owns them: exchange one person's raw images, and up to as many others as
-    shared something with them gain or lose images. So the guarantee for a user holds between neighbours of the
-    partition as it comes out of here, and not of the raw one: it does not hide that a person owned what others own.
+    share something with their old or their new images gain or lose some. So the guarantee for a user holds between
+    neighbours of the partition as it comes out of here, and not of the raw one: it does not hide that a person owned
+    what others own.
     """
 
     def __init__(
@@ -166,7 +167,8 @@ class OneOwner(UserDataset):
 def keeper(digest: bytes, owners: Sequence[str]) -> str:
     """The owner who keeps an image: the one whose id makes the least hash with the digest; in whatever order they are.
 
-    So each owner is as likely as the others, and neither other images nor other users matter.
+    So, for ids that were not chosen with the image in mind, each owner is as likely as the others; the hash has no key,
+    and who chooses an id can have it win. Neither other images nor other users matter.
     """
     return min(owners, key=lambda owner: hashlib.blake2b(digest + owner.encode()).digest())
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from fedemb.core.types import Batch, UserId
+from fedemb.core.workers import Workers
 from fedemb.data.formats.image_table import read_image_table
 from fedemb.data.formats.members import check_size
-from fedemb.data.image_header import image_size
 from fedemb.data.image_list import ListedImage, SplitRule, UserSplit, list_folder, user_splits
 from fedemb.data.pictures import Picture
 from fedemb.data.splits import SplitOf
@@ -30,8 +31,9 @@ class FileUsers(UserDataset):
     """Image files below one folder, decoded each time they are read.
 
     All files are looked at when it is made, because an error in a round would tell who was drawn: each must be there
-    and, unless `verify` is false, begin as an image of bearable size does. Damage further inside a file is only found
-    when the file is read; `fedemb prepare image_folder` and `table` decode every image once and are faster to train on.
+    and, unless `verify` is false, is decoded once as a round decodes it, by a thread on each core that keeps no pixels.
+    That takes as long as an epoch's reading, each time: `fedemb prepare image_folder` and `table` do it once and for
+    all, and are faster to train on. Of files that change afterwards nothing is known.
     May be pickled, forked, and used by several threads.
     """
 
@@ -48,12 +50,16 @@ class FileUsers(UserDataset):
         """owned: users and their files below `root`. name: of the data set, in a report.
 
         channels: 1 for grey, 3 for RGB. size: (H, W) that images are resized to, aspect not kept; None if all have one.
-        Raises: ValueError in one line for a file that is missing or no image, or if sizes differ and none is given.
+        verify: false opens no file, so that a damaged one stops a round and tells who was drawn; needs size.
+        Raises: ValueError in one line for a file that is missing or cannot be decoded, or if sizes differ and none is
+            given.
         """
-        self._root, self._owned, self._name = root, owned, name
-        picture = Picture(channels=channels)  # refuses other channels before a file is looked at
-        height, width = _settled_size(root, owned, size, verify)
-        self._picture = replace(picture, size=(height, width))
+        self._root, self._owned, self._name, self._verified = root, owned, name, verify
+        picture = _asked_picture(channels, size, verify)
+        settled = _common_size(root, owned, picture) if verify else picture.size
+        assert settled is not None
+        height, width = settled
+        self._picture = replace(picture, size=settled)
         self._shape = channels, height, width
         self._checksum = _checksum(root, owned, self._shape)
 
@@ -76,6 +82,11 @@ class FileUsers(UserDataset):
     def checksum(self) -> str:
         """Digest of the users' ids, file names, file sizes, labels and the shape; not of what is in the files."""
         return self._checksum
+
+    @property
+    def verified(self) -> bool:
+        """Was every image decoded when the data set was made?"""
+        return self._verified
 
     @property
     def left_out(self) -> Mapping[str, int]:
@@ -134,6 +145,9 @@ def folder_users(
     Args: size, channels, verify: as FileUsers has them. split: the users of one split, by `split_file`
         (fedemb/data/splits.py) or by `fractions`, e.g. {train: 0.8, test: 0.2}, and `split_seed`; None for all users.
         classes: those to use; users without any are dropped before N is fixed, and counted in `left_out`.
+    The guarantee is for the partition as it comes out of here: N and who is left out, for want of a training class, are
+    taken as public, and it is not hidden whether somebody has a training class. A user's folder without an image is
+    refused, so that somebody has an image is not hidden either.
     Raises: ValueError in one line if the layout is another one, a user has no image, or as FileUsers.
     """
     if root is None:
@@ -165,6 +179,8 @@ def table_users(
     Args: images: the folder that the table's paths start from; None for the folder that the table is in.
         columns: names of the columns, where they are not called user, path and class; without a class, the label is
         the user. The rest as folder_users has it.
+    The guarantee is for the partition as it comes out of here: N and who is left out are taken as public, and it is not
+    hidden whether somebody has an image in the table, or one of a training class.
     Raises: ValueError in one line if the table cannot be read or understood, or as FileUsers.
     """
     if path is None:
@@ -193,27 +209,39 @@ def _one_split(
     return found[wanted]
 
 
-def _settled_size(root: Path, owned: UserSplit, size: Sequence[int] | None, verify: bool) -> tuple[int, int]:
-    """(H, W) to read the images in; looks at the header of each file."""
+def _asked_picture(channels: int, size: Sequence[int] | None, verify: bool) -> Picture:
+    """How images are to be read, as far as that is known before any is."""
     if size is not None and len(size) != 2:
         raise ValueError(f"size must be [height, width], got size={list(size)}")
-    if not verify:
-        if size is None:
-            raise ValueError(
-                "verify=false looks at no image: say which size to read them in, e.g. users.size=[224,224]"
-            )
-        return size[0], size[1]
-    first, common = "", None
-    for name in _names(owned):
-        own = image_size(root / name)
-        if size is None and own != (common or own):
-            raise ValueError(
-                f"{root}: {first} is {common} pixels high and wide and {name} is {own}: "
-                "say which size to read them in, e.g. users.size=[224,224]"
-            )
-        first, common = (name, own) if common is None else (first, common)
-    assert common is not None
-    return common if size is None else (size[0], size[1])
+    if size is None and not verify:
+        raise ValueError("verify=false opens no image: say which size to read them in, e.g. users.size=[224,224]")
+    return Picture(channels=channels, size=None if size is None else (size[0], size[1]))
+
+
+def _common_size(root: Path, owned: UserSplit, picture: Picture) -> tuple[int, int] | None:
+    """(H, W) of all images, each decoded once; None without any."""
+    names = [name for user in owned.users for name, _ in user.images]
+    common: tuple[int, int] | None = None
+    with Workers.threads(partial(_decoded_size, root, picture), os.cpu_count() or 1) as workers:
+        for name, own in zip(names, workers.map(names), strict=True):
+            common = own if common is None else common
+            if own != common:
+                raise ValueError(
+                    f"{root}: {names[0]} is {common} pixels high and wide and {name} is {own}: "
+                    "say which size to read them in, e.g. users.size=[224,224]"
+                )
+    return common
+
+
+def _decoded_size(root: Path, picture: Picture, name: str) -> tuple[int, int]:
+    """(H, W) of an image that can be read."""
+    file = root / name
+    content = _content(file)
+    try:
+        _, height, width = picture.pixels(content, str(file)).shape
+    except ValueError as error:
+        raise ValueError(f"{error}: replace the file or leave it out") from None
+    return height, width
 
 
 def _checksum(root: Path, owned: UserSplit, shape: tuple[int, int, int]) -> str:
@@ -224,10 +252,6 @@ def _checksum(root: Path, owned: UserSplit, shape: tuple[int, int, int]) -> str:
         for name, label in user.images:
             digest.update(f"{name}\0{_bytes_in(root / name)}\0{label}\0".encode())
     return digest.hexdigest()
-
-
-def _names(owned: UserSplit) -> Iterator[str]:
-    return (name for user in owned.users for name, _ in user.images)
 
 
 def _bytes_in(file: Path) -> int:

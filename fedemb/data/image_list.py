@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import NamedTuple
 from fedemb.data.pictures import SUFFIXES, is_image
 from fedemb.data.readers import UserMembers, numbered
 from fedemb.data.splits import SplitOf, read_split_file, seeded_split
+from fedemb.data.user_ids import check_apart
 
 OTHER_FILES = "files whose names are no images'"
 
@@ -96,11 +96,15 @@ def user_splits(
     Identities are numbered within their split. Classes are numbered over all splits by name, so a label means the same
     in each.
 
+    Users without a class that is wanted are dropped before N is fixed, so N depends on the data. The guarantee is for
+    the partition as it comes out of here: N and who is left out are taken as public, and it is not hidden whether
+    somebody has a training class.
+
     Args: where: the folder or table, for messages. split_of: user -> split; users in none are left out.
         classes: those that are wanted; None for all. Other images are left out, and users who have no other.
         order: the classes by their numbers, where it is not that of their names.
-    Raises: ValueError in one line if an image is listed twice for a user, two users' ids differ in nothing that can be
-        seen, or a wanted class is not there.
+    Raises: ValueError in one line if an image is listed twice for a user, two users' ids look the same
+        (fedemb/data/user_ids.py; capitals and leading zeros do count), or a wanted class is not there.
     """
     owned = _by_user(images, where)
     labels = _labels(owned, where, classes) if order is None else {name: n for n, name in enumerate(order)}
@@ -199,22 +203,13 @@ def _by_user(images: Iterable[ListedImage], where: object) -> dict[str, list[Lis
     owned = defaultdict[str, list[ListedImage]](list)
     for image in images:
         owned[image.user].append(image)
-    _check_apart(owned, where)
+    check_apart(owned, where)
     for user, own in owned.items():
         own.sort(key=attrgetter("name"))
         for first, second in pairwise(own):
             if first.name == second.name:
                 raise ValueError(f"{where}: user {user!r} has the image {first.name} twice: remove one of the two")
     return dict(sorted(owned.items()))
-
-
-def _check_apart(users: Iterable[str], where: object) -> None:
-    """A person under two spellings of a name would be two users, and the guarantee would be for each half."""
-    seen: dict[str, str] = {}
-    for user in users:
-        other = seen.setdefault(unicodedata.normalize("NFC", user).strip(), user)
-        if other != user:
-            raise ValueError(f"{where}: users {other!a} and {user!a} look the same: write a user's name in one way")
 
 
 def _labels(owned: Mapping[str, Sequence[ListedImage]], where: object, classes: Sequence[str] | None) -> dict[str, int]:

@@ -22,6 +22,7 @@ from fedemb.core.files import locked, sha256, sync, write_atomically
 from fedemb.data.manifest import MANIFEST, Manifest, Shard, StoreInfo, write_manifest
 from fedemb.data.pictures import kind_of
 from fedemb.data.record import INSERT, INSERT_CLASS, MAX_RECORD_BYTES, TABLES, UserRecord, class_checksum, encode
+from fedemb.data.user_ids import IdsOnce
 
 SHARD_BYTES = 1 << 29
 
@@ -58,8 +59,9 @@ def write_units(
     Args: folder: made if missing. units: consumed one at a time. class_names: of labels 0, 1, …, or none.
         left_out: goes into the manifest. shard_bytes: a shard ends with the unit that reaches so many bytes of records.
     Returns: the manifest, which is on disk as well.
-    Raises: ValueError in one line if a record does not fit `info`, there is no user, another process writes there, the
-        sources cannot be read or the folder not be written to. A store that was there before is then still there,
+    Raises: ValueError in one line if a record does not fit `info`, there is no user, an id comes twice (a person in two
+        slots of a round would count twice), another process writes there, the sources cannot be read or the folder not
+        be written to. A store that was there before is then still there,
         unless the very last step failed; the next call then needs no more than that step.
     """
     check.at_least("shard_bytes", shard_bytes, 1)
@@ -71,6 +73,7 @@ def write_units(
             writer.go_on()
             try:
                 writer.write(_read(units, writer.units, folder))
+                writer.check_once()
                 return writer.publish(left_out or {})
             finally:
                 writer.clear_unfinished()
@@ -109,6 +112,7 @@ class _Writer:
         self._plan = hashlib.sha256(json.dumps([info.seal, shard_bytes, *class_names]).encode()).hexdigest()
         self._digest = hashlib.blake2b(f"{info.codec} {info.image_shape}".encode(), digest_size=16)
         self._finished: list[_Finished] = []
+        self._ids = IdsOnce()
 
     @property
     def units(self) -> int:
@@ -120,7 +124,8 @@ class _Writer:
         while (finished := self._left_over(len(self._finished))) is not None:
             self._finished.append(finished)
             with closing(sqlite3.connect(self._temporary(len(self._finished) - 1))) as database:
-                for (sealed,) in database.execute("SELECT checksum FROM users ORDER BY position"):
+                for user, sealed in database.execute("SELECT id, checksum FROM users ORDER BY position"):
+                    self._ids.add(user)
                     self._digest.update(sealed)
         self.clear_unfinished()
 
@@ -137,6 +142,17 @@ class _Writer:
             self._write_shard(chain([unit], units))
         if not any(finished.users for finished in self._finished):
             raise ValueError(f"a store needs at least one user, got none for {self._info.name} {self._info.split}")
+
+    def check_once(self) -> None:
+        """Refuse an id that comes twice; the shards go too, as the next run would go on after them."""
+        if (repeated := self._ids.repeated(self._id_at)) is None:
+            return
+        user, first, second = repeated
+        self._finished = []
+        raise ValueError(
+            f"{self._info.name} {self._info.split}: user {user!r} comes twice, at positions {first} and {second}: "
+            "one person, one user; put all images of a person in one record"
+        )
 
     def publish(self, left_out: Mapping[str, int]) -> Manifest:
         """Rename the shards and write the manifest; from here on an older store is gone."""
@@ -171,6 +187,7 @@ class _Writer:
                     check_fits(record, self._info)
                     row = encode(position, record)
                     database.execute(INSERT, row)
+                    self._ids.add(record.id)
                     self._digest.update(row[3])
                     position, examples, size = position + 1, examples + row[2], size + sum(map(len, row[3:]))
                 done += 1
@@ -223,6 +240,14 @@ class _Writer:
             bytes=finished.bytes,
             sha256=finished.sha256,
         )
+
+    def _id_at(self, position: int) -> str:
+        """The id of a user in the temporary shards."""
+        shards = map(self._shard, range(len(self._finished)))
+        number = next(number for number, shard in enumerate(shards) if position < shard.first + shard.users)
+        with closing(sqlite3.connect(self._temporary(number))) as database:
+            (user,) = database.execute("SELECT id FROM users WHERE position = ?", (position,)).fetchone()
+        return str(user)
 
     def _temporary(self, number: int) -> Path:
         return self._folder / f".users-{number:05d}.sqlite.partial"

@@ -12,6 +12,7 @@ from fedemb.data.formats.archive import Archive, FolderArchive, open_archive
 from fedemb.data.formats.tables import Table, read_rows
 from fedemb.data.manifest import Source
 from fedemb.data.preparation import Request
+from fedemb.data.user_ids import check_apart
 
 _SUFFIXES = ("jpg", "jpeg")
 
@@ -45,7 +46,8 @@ def read_listing(table: Table, *, user: str | None, classes: int, nobody: str | 
     Args: user: the users' column, None for a table of images alone. classes: class is from 0 to classes - 1.
         nobody: what stands in place of a user where there is none; such rows are counted and left out.
     Raises: ValueError in one line with file, line and remedy for an empty id, a class that is none, an image that a
-        user (or, without users, the table) has twice, or a table without rows.
+        user (or, without users, the table) has twice, or a table without rows; with file and both ids if two users'
+        look the same (fedemb/data/user_ids.py; capitals and leading zeros do count).
     """
     columns = ("image_id", "class") if user is None else (user, "image_id", "class")
     first_lines: dict[tuple[str, str], int] = {}
@@ -69,6 +71,7 @@ def read_listing(table: Table, *, user: str | None, classes: int, nobody: str | 
         rows.append(Listed(user=owner, image=image, label=int(label)))
     if not rows and not without_user:
         raise ValueError(f"{table.where} has no rows under its header: get the table again")
+    check_apart(dict.fromkeys(row.user for row in rows), table.where)
     return Listing(table=table, rows=sorted(rows, key=lambda row: (row.user, row.image)), without_user=without_user)
 
 

@@ -80,16 +80,22 @@ class InMemoryUsers(UserDataset):
     def __init__(self, examples: Sequence[Batch]) -> None:
         """examples: per user {"image": [n, Ch, H, W] uint8, "label": [n] int64}, n may be 0.
 
-        Raises: ValueError for a user whose images have another shape, or another number than the labels; found out
-            here, because an error in a round would tell who was drawn.
+            Other names are allowed: [n, ...], of one type.
+        Raises: ValueError in one line for a user whose images or labels are of another type or shape, or who has other
+            names than user 0; found out here, because an error in a round would tell who was drawn.
         """
         if not examples:
             raise ValueError("a data set needs at least one user, got an empty list")
-        shape = examples[0]["image"].shape[1:]
+        _check_images(examples[0])
+        first = _layout(examples[0])
         for user, batch in enumerate(examples):
-            if batch["image"].shape[1:] != shape or len(batch["image"]) != len(batch["label"]):
-                found = f"{list(batch['image'].shape)} and {list(batch['label'].shape)}"
-                raise ValueError(f"user {user}: images and labels must be [n, {list(shape)}] and [n], got {found}")
+            if _layout(batch) != first:
+                raise ValueError(
+                    f"user {user} has {_words(batch)} and user 0 has {_words(examples[0])}: "
+                    "give all users the same names, types and shapes"
+                )
+            if len({value.shape[:1] for value in batch.values()}) != 1:
+                raise ValueError(f"user {user} has {_words(batch)}: each must be [n, ...] for the user's n images")
         self._examples = list(examples)
 
     @property
@@ -128,13 +134,36 @@ class InMemoryUsers(UserDataset):
         return {name: torch.cat([batch[name] for batch in chosen]) for name in none}
 
 
+def _check_images(batch: Batch) -> None:
+    """Are they [n, Ch, H, W] uint8 with labels [n] int64?"""
+    kinds = {name: (value.dtype, value.ndim) for name, value in batch.items()}
+    if (kinds.get("image"), kinds.get("label")) != ((torch.uint8, 4), (torch.int64, 1)):
+        raise ValueError(f"user 0 has {_words(batch)}: it must be image uint8 [n, Ch, H, W] and label int64 [n]")
+
+
+def _layout(batch: Batch) -> dict[str, tuple[torch.dtype, int, torch.Size]]:
+    """Name -> all that must be the same for every user."""
+    return {name: (value.dtype, value.ndim, value.shape[1:]) for name, value in batch.items()}
+
+
+def _words(batch: Batch) -> str:
+    """Names, types and shapes, for a message."""
+    told = (
+        f"{name} {str(value.dtype).removeprefix('torch.')} {list(value.shape)}" for name, value in sorted(batch.items())
+    )
+    return ", ".join(told) or "nothing"
+
+
 class ExampleAsUser(UserDataset):
     """Every image of another data set as a user of its own: example-level privacy as a special case."""
 
     unit = "example"
 
     def __init__(self, base: UserDataset) -> None:
-        """base: its users' numbers of examples are read once, O(num_users of base) time and memory."""
+        """base: its users' numbers of examples are read once, O(num_users of base) time and memory.
+
+        An image that two users of the base own is two examples, and the guarantee is for each alone.
+        """
         counts = [base.num_examples(user) for user in range(base.num_users)]
         self._base, self._ends = base, np.cumsum(counts)
         if self.num_users == 0:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from fedemb.data.files import folder_users, table_users
+from fedemb.data.pictures import Picture
 from fedemb.data.users import Described, LoadsExamples
 from fedemb.testing import check_user_dataset
 
@@ -206,23 +207,60 @@ def bomb(path):
     path.write_bytes(content)
 
 
+UNREADABLE = ["zoë/photo 1.png", "cannot be read as an image", "replace the file or leave it out"]
+
+
+def flipped(content):
+    """A PNG whose first compressed byte is another: its header stays true."""
+    place = content.index(b"IDAT") + 4
+    return content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda p: p.write_bytes(pickle.dumps([1, 2])), ["photo 1.png", "no image"]),
-        (lambda p: p.write_text("<!DOCTYPE html><p>404"), ["photo 1.png", "no image", "replace the file"]),
-        (lambda p: p.write_bytes(b""), ["photo 1.png", "no image"]),
-        (lambda p: p.write_bytes(p.read_bytes()[:20]), ["photo 1.png", "no image"]),
+        (lambda p: p.write_bytes(pickle.dumps([1, 2])), [*UNREADABLE, "a pickle, which is never opened"]),
+        (lambda p: p.write_text("<!DOCTYPE html><p>404"), UNREADABLE),
+        (lambda p: p.write_bytes(b""), UNREADABLE),
+        (lambda p: p.write_bytes(p.read_bytes()[:20]), UNREADABLE),
+        (lambda p: p.write_bytes(p.read_bytes()[:-40]), UNREADABLE),
+        (lambda p: p.write_bytes(flipped(p.read_bytes())), UNREADABLE),
         (bomb, ["photo 1.png", "60000 x 60000 pixels, not 1 to 64000000"]),
         (lambda p: (p.unlink(), p.symlink_to("nowhere")), ["photo 1.png", "No such file"]),
     ],
-    ids=["pickle", "html", "empty", "cut", "bomb", "dead link"],
+    ids=["pickle", "html", "empty", "cut in the header", "cut in the pixels", "damaged pixels", "bomb", "dead link"],
 )
-def test_a_file_that_is_no_image_is_found_at_the_start(faces, spoil, words):
+def test_a_file_that_cannot_be_decoded_is_found_at_the_start(faces, spoil, words):
     """An error in the middle of a round would tell who was drawn."""
     spoil(faces / "zoë" / "photo 1.png")
     told(lambda: folder_users(faces), *words)
     told(lambda: folder_users(faces, size=(6, 4)), *words)
+
+
+def test_a_photograph_that_was_cut_off_is_found_though_it_is_read_at_a_fraction_of_its_size(tmp_path):
+    for user in "ab":
+        put(tmp_path / "faces" / user / "0.jpg", pixels(user, size=(64, 64)))
+    assert folder_users(tmp_path / "faces", size=(8, 8)).verified is True
+    cut = tmp_path / "faces" / "b" / "0.jpg"
+    cut.write_bytes(cut.read_bytes()[:-500])
+    told(lambda: folder_users(tmp_path / "faces", size=(8, 8)), "b/0.jpg", "truncated", "replace the file")
+
+
+def test_all_images_are_decoded_once_and_only_when_the_data_set_is_made(faces, monkeypatch):
+    decoded, real = [], Picture.pixels
+
+    def pixels_of(self, data, where):
+        decoded.append(where)
+        return real(self, data, where)
+
+    monkeypatch.setattr(Picture, "pixels", pixels_of)
+    users = folder_users(faces)
+    assert sorted(decoded) == sorted(map(str, faces.glob("*/*.png")))
+    copy = pickle.loads(pickle.dumps(users))
+    assert (users.verified, copy.verified, len(decoded)) == (True, True, 6)
+    decoded.clear()
+    assert folder_users(faces, verify=False, size=(6, 4)).verified is False
+    assert decoded == []
 
 
 def test_without_verification_only_that_files_are_there(faces):

@@ -306,6 +306,36 @@ def test_files_of_another_kind_are_refused(tmp_path, codec, data):
         write_store(tmp_path, info=info, records=[record])
 
 
+def twice():
+    """Users 0 to 6, and after them user 3 with other images."""
+    *_, changed = records([1, 1, 1, 2], seed=9)
+    return [*records(), changed]
+
+
+TWICE = r"^toy train: user 'näme 3, with a comma' comes twice, at positions 3 and 7: one person, one user; .*record$"
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 200, 10_000])
+def test_a_user_who_comes_twice_is_refused(tmp_path, shard_bytes):
+    """Else a person could be in two slots of a round, and change the sum by twice what is accounted for."""
+    with pytest.raises(ValueError, match=TWICE):
+        write_store(tmp_path / "train", info=INFO, records=twice(), shard_bytes=shard_bytes)
+    assert contents(tmp_path / "train") == {}
+    prepared(tmp_path, shard_bytes=shard_bytes)
+    before = contents(tmp_path / "train")
+    with pytest.raises(ValueError, match=TWICE):
+        write_store(tmp_path / "train", info=INFO, records=twice(), shard_bytes=shard_bytes)
+    assert contents(tmp_path / "train") == before
+
+
+def test_a_user_who_comes_again_after_an_interruption_is_refused(tmp_path):
+    """The first of the two is in a shard that another process wrote."""
+    killed_after_two_shards(tmp_path / "train")
+    with pytest.raises(ValueError, match=TWICE):
+        write_units(tmp_path / "train", info=INFO, units=lambda first: [twice()[first:]], shard_bytes=200)
+    assert contents(tmp_path / "train") == {}
+
+
 def test_a_record_larger_than_sqlite_takes_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("fedemb.data.store_writer.MAX_RECORD_BYTES", 47)
     with pytest.raises(ValueError, match="has more than 47 bytes of images: make them smaller with short_side="):

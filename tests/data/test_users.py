@@ -39,6 +39,53 @@ def test_a_data_set_needs_a_user():
         InMemoryUsers([])
 
 
+def person(images, labels):
+    return {"image": images, "label": labels}
+
+
+GOOD = person(torch.zeros(2, 1, 3, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
+SHAPES = r"image uint8 \[n, Ch, H, W\] and label int64 \[n\]"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "alone", "beside"),
+    [
+        (person(GOOD["image"].float(), GOOD["label"]), SHAPES, r"user 1 has image float32 \[2, 1, 3, 4\], label"),
+        (person(GOOD["image"], GOOD["label"].int()), SHAPES, r"user 1 has .*label int32 \[2\] and user 0 has"),
+        (person(GOOD["image"][0], GOOD["label"][:1]), SHAPES, r"user 1 has image uint8 \[1, 3, 4\]"),
+        (person(GOOD["image"], GOOD["label"][:, None]), SHAPES, r"user 1 has .*label int64 \[2, 1\]"),
+        (person(GOOD["image"][..., :2], GOOD["label"]), None, r"user 1 has image uint8 \[2, 1, 3, 2\]"),
+        (person(GOOD["image"], GOOD["label"][:1]), "each must be", r"user 1 has .*label int64 \[1\]: each must be"),
+        ({"image": GOOD["image"]}, SHAPES, r"user 1 has image uint8 \[2, 1, 3, 4\] and user 0 has .*label"),
+        ({}, "user 0 has nothing: ", "user 1 has nothing and user 0 has image"),
+        ({**GOOD, "age": torch.zeros(2)}, None, r"user 1 has age float32 \[2\], image .* and user 0 has image"),
+        ({**GOOD, "age": torch.zeros(3)}, "each must be", "same names, types and shapes"),
+        ({**GOOD, "age": torch.tensor(3)}, r"age int64 \[\], .*each must be", "same names, types and shapes"),
+    ],
+)
+def test_what_would_stop_a_round_is_refused_at_the_start(wrong, alone, beside):
+    """An error in a round would tell who was drawn. alone: the only user; beside: after a good one."""
+    if alone is None:
+        assert InMemoryUsers([wrong]).num_users == 1
+    else:
+        with pytest.raises(ValueError, match=alone) as caught:
+            InMemoryUsers([wrong])
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=beside) as caught:
+        InMemoryUsers([GOOD, wrong])
+    assert "\n" not in str(caught.value)
+
+
+def test_other_values_are_allowed_if_every_user_has_them():
+    users = InMemoryUsers([{**GOOD, "age": torch.tensor([3.0, 4.0])}] * 2)
+    assert users.load([1])["age"].tolist() == [3.0, 4.0]
+
+
+def test_an_image_of_two_users_is_two_examples():
+    users = ExampleAsUser(InMemoryUsers([GOOD, GOOD]))
+    assert users.num_users == 4
+
+
 def test_the_description_counts_and_the_checksum_sees_every_pixel_and_owner():
     users = ragged()
     assert isinstance(users, Described)

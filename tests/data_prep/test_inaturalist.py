@@ -117,6 +117,32 @@ def test_a_table_for_one_division(tmp_path, form):
 
 
 @pytest.mark.parametrize(
+    ("folder", "name", "partition", "kind"),
+    [
+        (".", "federated_train_geo_30k.csv", "user_120k", "geo"),
+        (".", "federated_train_User120k.csv", "geo_30k", "user"),
+        ("inaturalist-geo", "federated_train.csv", "user_120k", "geo"),
+        ("inaturalist-user-120k", "federated_train.csv", "geo_100", "user"),
+        ("my geo tables", "federated_train_user.csv", "geo_100", "user"),
+    ],
+)
+def test_the_only_table_is_not_taken_for_a_partition_of_the_other_kind(tmp_path, folder, name, partition, kind):
+    """Observers would be taken for places: the guarantee would be for another unit than the store says."""
+    published(tmp_path / folder, long_tables(2, name))
+    told = rf"by its name or its folder's, {name} is the table of a {kind} partition and not of {partition}: pass the"
+    with pytest.raises(ValueError, match=told) as caught:
+        prepare(tmp_path / folder, tmp_path / "out", partition=partition)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["George", "users and geology", "my user tables"])
+def test_other_words_in_a_folders_name_say_nothing(tmp_path, name):
+    published(tmp_path / name, long_tables(2))
+    prepare(tmp_path / name, tmp_path / "out")
+    assert stored(tmp_path / "out") == (OBSERVERS, BLOCKS)
+
+
+@pytest.mark.parametrize(
     ("partition", "right", "wrong"),
     [
         ("geo_30k", "geo_30k", "geo_3k"),

@@ -18,7 +18,7 @@ from fedemb.data_prep import landmarks
 IDS = [f"{'fedcba98'[number % 8]}{number:015x}" for number in range(20)]
 AUTHOR = 'Müller, Jörg "山"'
 TRAIN = [  # image number, author, landmark; neither sorted by author nor by image
-    (3, " 12 ", 7),
+    (3, " 13 ", 7),
     (0, AUTHOR, 0),
     (2, AUTHOR, 202),
     (1, "12", 7),
@@ -75,7 +75,7 @@ def test_authors_are_users_and_files_stay_as_they_are(tmp_path):
     prepare(published(tmp_path / "gld"), tmp_path / "out")
     train, test = stored(tmp_path / "out")
     assert (train, test) == expected()
-    assert list(train) == [" 12 ", "12", AUTHOR]
+    assert list(train) == [" 13 ", "12", AUTHOR]
     assert [len(block) for block in test.values()] == [8, 2]
     info = StoreUsers(path=tmp_path / "out", size=(8, 8)).manifest.info
     assert (info.name, info.codec, info.classes, info.label) == ("gld23k", "jpeg", 203, "class")
@@ -168,7 +168,7 @@ def test_the_cache_of_tff(tmp_path):
     train, test = stored(tmp_path / "out")
     wanted = [[(PHOTOS[IDS[number]], label) for number, owner, label in TRAIN if owner == who] for who in train]
     assert list(train.values()) == wanted
-    assert list(train) == [" 12 ", "12", AUTHOR]
+    assert list(train) == [" 13 ", "12", AUTHOR]
     in_order = [(PHOTOS[IDS[number]], label) for number, label in TEST]
     assert list(test.values()) == [in_order[:8], in_order[8:]]
     assert prepared.manifests[0].left_out == {
@@ -185,7 +185,7 @@ def test_missing_images_are_counted_and_users_without_any_are_dropped(tmp_path):
     source = published(tmp_path / "gld", photos=photos)
     prepared = prepare(source, tmp_path / "out")
     train, test = stored(tmp_path / "out")
-    assert list(train) == [" 12 ", AUTHOR]
+    assert list(train) == [" 13 ", AUTHOR]
     assert [label for _, label in train[AUTHOR]] == [label for _, label in sorted([(IDS[0], 0), (IDS[4], 0)])]
     assert [len(block) for block in test.values()] == [8, 1]
     assert prepared.manifests[0].left_out["images of the table missing"] == 2
