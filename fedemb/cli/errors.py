@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from csv import Error as CsvError
 from pathlib import Path
 
 import hydra
@@ -21,7 +22,7 @@ from fedemb.core.worker_process import DeadWorkerError
 
 _CONFIGURES = (Path(__file__).parent, Path(hydra.__file__).parent)  # code that turns keys into arguments
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
-MISTAKES = (ValueError, OSError, DeadWorkerError, HydraException, OmegaConfBaseException, YAMLError)
+MISTAKES = (ValueError, OSError, DeadWorkerError, HydraException, OmegaConfBaseException, YAMLError, CsvError)
 """What a user or the machine can cause; anything else is a defect of fedemb and shows its traceback."""
 
 

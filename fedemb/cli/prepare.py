@@ -57,11 +57,18 @@ def _request(cfg: DictConfig) -> Request:
     return Request(
         source=None if cfg.source is None else Path(cfg.source).expanduser(),
         out=Path(cfg.out).expanduser(),
-        overwrite=bool(cfg.overwrite),
-        allow_partial=bool(cfg.allow_partial),
+        overwrite=_switch(cfg, "overwrite"),
+        allow_partial=_switch(cfg, "allow_partial"),
         workers=_cores() if cfg.workers == "auto" else cfg.workers,
         progress=show_progress,
     )
+
+
+def _switch(cfg: DictConfig, key: str) -> bool:
+    """true or false; any other word, "no" among them, would count as true."""
+    if not isinstance(cfg[key], bool):
+        raise ValueError(f"{key} must be true or false, got {key}={cfg[key]}")
+    return bool(cfg[key])
 
 
 def _cores() -> int:

@@ -127,3 +127,12 @@ def test_mistakes_are_one_line_and_exit_2(tmp_path, fedemb):
         assert message in err
         assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("word", ["overwrite=no", "allow_partial=no", "overwrite=1"])
+def test_a_switch_is_true_or_false(fedemb, tmp_path, word):
+    """ "no" is a text, and any text would count as true: a store would be replaced by the word that forbids it."""
+    code, _, err = fedemb("prepare", "omniglot", f"out={tmp_path}", word)
+    assert code == 2
+    assert err.startswith(f"fedemb: {word.split('=')[0]} must be true or false, got {word}")
+    assert not list(tmp_path.iterdir())

@@ -73,9 +73,7 @@ def test_engine_equals_bare_loops(clip_norm, noise_multiplier, dtype, rounds, to
         sampler=sampler,
         query=ClippedSum(
             clip_norm=clip_norm,
-            sum_updates=lambda c, shared, cohort: Sequential().clipped_sum(
-                work, c, shared, cohort, partial(map, batcher.load)
-            ),
+            sum_updates=lambda c, shared, cohort: Sequential().clipped_sum(work, c, shared, cohort, load),
         ),
         mechanism=Gaussian.from_multiplier(noise_multiplier=noise_multiplier, clip_norm=clip_norm),
         server=FedOpt(optimizer=SGD(momentum=0.9), learning_rate=SERVER_LR, planned_clients=sampler.planned_clients),
