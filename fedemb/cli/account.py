@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,19 @@ def _ledger(cfg: DictConfig) -> dict[str, Any]:
     same = {name: kinds[0][name] if len({kind[name] for kind in kinds}) == 1 else None for name in kinds[0]}
     populations = [kind["users"] for kind in kinds if kind["users"] is not None]
     delta = _delta(cfg, path, max(populations, default=None))
-    return record(ledger.events, delta, {**same, "users_per_client": None, "rounds": ledger.entries})
+    settings = {**same, "users_per_client": None, "rounds": ledger.entries}
+    return record(ledger.events, delta, settings, unit=_unit(path))
+
+
+def _unit(path: Path) -> str:
+    """What the run's report calls a user: "example" where every image was one; "user" before there is a report."""
+    report = path / "report.json"
+    if not report.is_file():
+        return "user"
+    try:
+        return str(json.loads(report.read_text(encoding="utf-8"))["privacy"]["unit"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{report} is damaged: price the ledger alone, run={path}/ledger.jsonl") from None
 
 
 def _kind(plain: dict[str, Any]) -> dict[str, Any]:

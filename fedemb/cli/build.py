@@ -16,7 +16,7 @@ from fedemb.cli.pricing import check_small
 from fedemb.client.work import ClientWork
 from fedemb.core import check
 from fedemb.core.rng import NoiseSource, SecretNoise, SeededNoise, generator
-from fedemb.core.types import Cohort, Diagnostics, Params
+from fedemb.core.types import Batch, Cohort, Diagnostics, Params, VirtualClient
 from fedemb.data.batching import Batcher
 from fedemb.data.prefetch import Prefetch
 from fedemb.data.transforms import Compose, LocalLabels, ScalePixels
@@ -189,8 +189,25 @@ def _load(cfg: DictConfig, users: UserDataset) -> Prefetch:
     """Virtual clients -> their batches; the workers start with the first of them."""
     transforms = [LocalLabels(max_classes=cfg.local_classes), ScalePixels(), instantiate(cfg.augment)]
     batcher = Batcher(users=users, transform=Compose(transforms=transforms), **cfg.batching)
-    prefetch: Prefetch = instantiate(cfg.prefetch)(batcher.load)
+    load = _Discreet(load=batcher.load) if is_secret(cfg) else batcher.load
+    prefetch: Prefetch = instantiate(cfg.prefetch)(load)
     return prefetch
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Discreet:
+    """Loads; an error does not say whose data it was, as that would tell who was drawn."""
+
+    load: Callable[[VirtualClient], Batch]
+
+    def __call__(self, client: VirtualClient) -> Batch:
+        try:
+            return self.load(client)
+        except (ValueError, OSError):
+            raise ValueError(
+                "some user's images cannot be read; mode=release does not say whose: check the data set, e.g. by "
+                "preparing it again, and go on with resume=true"
+            ) from None
 
 
 def _sum_updates(executor: Executor, work: ClientWork, load: Load) -> SumUpdates:

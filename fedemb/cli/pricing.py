@@ -72,14 +72,16 @@ class Population:
         return record([(event, rounds)], self.delta, settings)
 
 
-def record(events: Sequence[tuple[Event, int]], delta: float, settings: dict[str, Any]) -> dict[str, Any]:
-    """The answer in the words of report.json."""
+def record(
+    events: Sequence[tuple[Event, int]], delta: float, settings: dict[str, Any], *, unit: str = "user"
+) -> dict[str, Any]:
+    """The answer in the words of report.json. unit: what the rounds drew, "user" or "example"."""
     spent = spend(events, delta)
     pair = f"(ε = {upper(spent.epsilon, digits=4)}, δ = {small(delta)})"
-    secret = f"{pair}-DP for every user, if the cohorts and the noise stay secret"
+    secret = f"{pair}-DP for every {unit}, if the cohorts and the noise stay secret"
     claim = "no privacy guarantee: epsilon is infinite" if math.isinf(spent.epsilon) else secret
     price = {"epsilon": spent.epsilon, "epsilon_attack": spent.epsilon_attack, "delta": delta}
-    terms = {"unit": "user", "relation": "substitute-one", "accountant": ACCOUNTANT, "claim": claim}
+    terms = {"unit": unit, "relation": "substitute-one", "accountant": ACCOUNTANT, "claim": claim}
     return {**price, **settings, **terms, "cross_check": _cross_check(events, delta)}
 
 
@@ -135,7 +137,8 @@ def _print_table(answer: dict[str, Any]) -> None:
         console.print(f"{answer['solved']} = {answer['value']:.6g}", style="bold")
     interval = f"[{lower(answer['epsilon_attack'], digits=4)}, {upper(answer['epsilon'], digits=4)}]"
     sampling = answer["sampling"] or "rounds of several kinds"
-    terms = f"δ = {answer['delta']:.3g}, substitute-one, user-level, {sampling}; assumes secret cohorts and noise"
+    protected = f"substitute-one, {answer['unit']}-level"
+    terms = f"δ = {answer['delta']:.3g}, {protected}, {sampling}; assumes secret cohorts and noise"
     console.print(f"ε ∈ {interval} at {terms}", markup=False)
     table = Table(show_header=False, box=None)
     for name, value in answer.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -71,7 +72,7 @@ class OwnImages:
                     notice=self.licence or "Whoever owns these images has stated no terms.",
                     redistributable=self.licence is not None,
                     presentable=False,
-                    sources=tuple(sources),
+                    sources=(*sources, _partition(part)),
                     command=f"{command} name={self.name}{channels}{side}",
                 ),
                 users=len(part.users),
@@ -84,6 +85,12 @@ class OwnImages:
             )
             for split, part in parts.items()
         ]
+
+
+def _partition(part: UserSplit) -> Source:
+    """Who has which file under which label: other columns or another split file make another store."""
+    digest = hashlib.sha256(repr([(user.id, list(user.images)) for user in part.users]).encode())
+    return Source(file="users and their files", sha256=digest.hexdigest())
 
 
 def divided(

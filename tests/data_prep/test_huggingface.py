@@ -67,7 +67,7 @@ def test_a_folder_of_save_to_disk(tmp_path):
     assert (info.label, info.classes, info.codec, info.image_shape) == ("class", 3, "mixed", (1, None, None))
     assert (info.licence, info.redistributable, info.polarity) == ("not stated", False, "grey")
     assert "/" not in info.command
-    assert len(info.sources) == 3
+    assert len(info.sources) == 4
 
 
 def test_one_split_of_it_and_the_user_as_label(tmp_path):

@@ -62,7 +62,7 @@ def test_a_table_beside_its_images(tree, tmp_path):
     prepare(write(tree / "table.csv"), tmp_path / "out")
     assert contents(tmp_path / "out") == EXPECTED
     info = StoreUsers(path=tmp_path / "out", size=(4, 3)).manifest.info
-    assert [source.file for source in info.sources] == ["table.csv", "tree/"]
+    assert [source.file for source in info.sources] == ["table.csv", "tree/", "users and their files"]
     assert info.command == "fedemb prepare table source=<table> name=mine"
 
 
@@ -117,3 +117,16 @@ def test_the_command(fedemb, tree, tmp_path):
     assert code == 0, err
     assert "train: 2 users, 4 images" in out
     assert contents(tmp_path / "out") == EXPECTED
+
+
+def test_other_columns_are_another_store(tmp_path, fedemb):
+    """Else the unit of privacy would silently stay that of the store that is there."""
+    for number in range(4):
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    rows = [f"p{number},c{number % 2},{number}.png" for number in range(4)]
+    (tmp_path / "t.csv").write_text("\n".join(["person,country,path", *rows]) + "\n")
+    words = ["prepare", "table", f"source={tmp_path}/t.csv", "name=mine", f"out={tmp_path}/out", "workers=0"]
+    assert fedemb(*words, "columns.user=person")[0] == 0
+    code, _, err = fedemb(*words, "columns.user=country")
+    assert code == 2
+    assert "holds another store" in err

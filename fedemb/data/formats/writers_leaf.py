@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedemb.core.files import sha256
+from fedemb.core.files import held, sha256
 from fedemb.data.formats.leaf import leaf_users
 from fedemb.data.formats.writers import SIDE, Writers, Written, checked_labels, ink
 from fedemb.data.manifest import Source
@@ -72,18 +72,19 @@ def leaf_writers(source: Path, scratch: Path) -> Iterator[Writers]:
     files, spool = _files(source), scratch / ".leaf.spool.partial"
     if not files:
         raise ValueError(f"no *.json in {source}, nor in its folders {' and '.join(_PARTS)}")
-    try:
-        spooled = _spooled(files, spool)
-        yield Writers(
-            where=source,
-            labels={id: writer.labels for id, writer in spooled.items()},
-            units=spooled,
-            read=ReadSpool(file=spool),
-            published=_PUBLISHED,
-            sources=tuple(Source(file=file.name, sha256=sha256(file)) for file in files),
-        )
-    finally:
-        spool.unlink(missing_ok=True)
+    with held(spool, f"another fedemb prepare is writing {scratch}: wait for it, or pass another out="):
+        try:
+            spooled = _spooled(files, spool)
+            yield Writers(
+                where=source,
+                labels={id: writer.labels for id, writer in spooled.items()},
+                units=spooled,
+                read=ReadSpool(file=spool),
+                published=_PUBLISHED,
+                sources=tuple(Source(file=file.name, sha256=sha256(file)) for file in files),
+            )
+        finally:
+            spool.unlink(missing_ok=True)
 
 
 def _spooled(files: list[Path], spool: Path) -> dict[str, Spooled]:

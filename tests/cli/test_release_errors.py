@@ -1,0 +1,27 @@
+"""mode=release says nothing about whose data an error was in."""
+
+from PIL import Image
+
+from fedemb.data.files import FileUsers
+
+
+def test_an_unreadable_image_does_not_tell_who_was_drawn(fedemb, tmp_path, monkeypatch):
+    """The file is cut off after the start: all files are decoded once before."""
+    for user in range(4):
+        (tmp_path / "albums" / f"u{user}").mkdir(parents=True)
+        for number in range(2):
+            Image.new("L", (28, 28), 40 * user + number).save(tmp_path / "albums" / f"u{user}" / f"{number}.png")
+    load = FileUsers.load_examples
+
+    def cut(self, users, places):
+        if len(users) > 1:  # in a round; building looks at one user
+            raise ValueError(f"{tmp_path}/albums/u3/1.png: cannot be read as an image")
+        return load(self, users, places)
+
+    monkeypatch.setattr(FileUsers, "load_examples", cut)
+    words = ["users=folder", f"users.root={tmp_path}/albums", "users.channels=1", "test_users=none", "rounds=2"]
+    words += ["users_per_round=4", "users_per_client=2", "local_classes=4", "allow_large_delta=true", "delta=0.1"]
+    code, _, err = fedemb("train", "recipe=omniglot_dp", *words, "mode=release", f"run={tmp_path}/run")
+    assert code == 2
+    assert "mode=release does not say whose" in err
+    assert "u3" not in err
