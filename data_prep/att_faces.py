@@ -131,6 +131,7 @@ def _info(split: str, reader: Reader, classes: int) -> StoreInfo:
     return StoreInfo(
         name="att_faces",
         split=split,
+        user="a person",
         image_shape=(1, reader.size, reader.size),
         classes=classes,
         polarity="grey, white is 255",
@@ -162,5 +163,7 @@ class Reader:
         place = where(self.archive, name)
         image = Picture(channels=1, max_pixels=_WIDTH * _HEIGHT).image(self.archive.read(name), place)
         if image.size != (_WIDTH, _HEIGHT):
-            raise ValueError(f"{place} has {image.width} x {image.height} pixels, not {_WIDTH} x {_HEIGHT}")
+            raise ValueError(
+                f"{place} has {image.width} x {image.height} pixels, not {_WIDTH} x {_HEIGHT}: get {_FILE} again"
+            )
         return np.asarray(image.resize((self.size, self.size), Image.Resampling.BILINEAR))

@@ -34,6 +34,7 @@ The authors state no licence and ask that the report be cited. The images were c
 Million Tiny Images, which its authors have withdrawn: use them for research, and do not pass them on.
 """
 _MADE_UP = "nobody real stands behind a user, so an epsilon over them protects nobody"
+_CELL = "a made-up partition cell (no person)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +69,14 @@ class Users:
     """Who is in the stores.
 
     name: of the data set. dealt, told: split -> users, and how they came to be. options: of the command that made them.
+    user: split -> what one is. trainable: the splits to train on.
     """
 
     name: str
     dealt: Mapping[str, Sequence[Dealt]]
     told: Mapping[str, str]
+    user: Mapping[str, str]
+    trainable: Sequence[str]
     options: str
 
 
@@ -152,6 +156,8 @@ def _made_up(
             "train": f"users made up by {made.told}, concentration {by}, seed {population.seed}; {_MADE_UP}",
             "test": "a class is a user",
         },
+        user={"train": _CELL, "test": "a class of the test images (no person)"},
+        trainable=("train",),
         options=(
             f"partition={partition} num_users={population.num_users} examples_per_user={population.examples_per_user} "
             f"concentration={json.dumps(by, separators=(',', ':'))} partition_seed={population.seed}"
@@ -171,7 +177,14 @@ def _natural(request: Request, form: Form, asked: Sequence[object]) -> Users:
         )
     dealt = {split: _clients(clients) for split, clients in form.clients.items()}
     told = dict.fromkeys(dealt, f"users made up by TensorFlow Federated; {_MADE_UP}")
-    return Users(dealt=dealt, name="cifar100_tff", told=told, options=f"partition={_TFF}")
+    return Users(
+        dealt=dealt,
+        name="cifar100_tff",
+        told=told,
+        user=dict.fromkeys(dealt, _CELL),
+        trainable=tuple(dealt),
+        options=f"partition={_TFF}",
+    )
 
 
 def _clients(clients: Sequence[tuple[str, int]]) -> list[Dealt]:
@@ -190,6 +203,8 @@ def _split(
         info=StoreInfo(
             name=users.name,
             split=split,
+            user=users.user[split],
+            trainable=split in users.trainable,
             image_shape=SHAPE,
             classes=len(hierarchy.fine),
             label="class",

@@ -201,6 +201,7 @@ def _info(split: str, part: str, sources: Sequence[Source], classes: int) -> Sto
     return StoreInfo(
         name="digiface",
         split=split,
+        user="a synthetic identity",
         image_shape=(3, _SIDE, _SIDE),
         codec="png",
         classes=classes,

@@ -46,11 +46,14 @@ class Protocol:
     """Who is in which store.
 
     name: the data set's. admits: (split, writer) -> may the writer be in it? about: split -> what to know of it.
+    user: split -> what a user of it is. options: of the command that made the stores.
     """
 
     name: str
     admits: Callable[[str, str], bool]
     about: Mapping[str, str]
+    user: Mapping[str, str]
+    options: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +84,6 @@ def prepare(request: Request, *, form: str = "auto", protocol: str = "paper", sp
         raise ValueError(f"protocol must be one of {', '.join(_PROTOCOLS)}, got protocol={protocol}")
     source = request.existing_source(_WHAT)
     chosen = _form(source, form)
-    request.out.mkdir(parents=True, exist_ok=True)
     with chosen.open(source, request) as writers:
         found = {"writers": len(writers.labels), "images": sum(map(len, writers.labels.values()))}
         missing = request.missing(writers.where, found=found, published=writers.published)
@@ -131,6 +133,7 @@ def _info(name: str, writers: Writers, protocol: Protocol) -> StoreInfo:
     return StoreInfo(
         name=protocol.name,
         split=name,
+        user=protocol.user[name],
         image_shape=(1, SIDE, SIDE),
         classes=len(CHARACTERS),
         label="class",
@@ -140,7 +143,7 @@ def _info(name: str, writers: Writers, protocol: Protocol) -> StoreInfo:
         notice=_NOTICE,
         redistributable=False,
         sources=writers.sources,
-        command=f"fedemb prepare {protocol.name} source=<folder>",
+        command=f"fedemb prepare {protocol.name} source=<folder>{protocol.options}",
     )
 
 
@@ -153,6 +156,7 @@ def _same_writers(split_seed: int) -> Protocol:
             "train": "the same writers have other characters in test",
             "test": "other characters of the writers of train: the guarantee covers none of these images",
         },
+        user={"train": "a writer", "test": "a writer who is in train too, by other characters"},
     )
 
 
@@ -164,6 +168,8 @@ def _disjoint_writers(split_seed: int) -> Protocol:
         name="emnist_disjoint",
         admits=lambda split, writer: split_of(writer) == split,
         about={"train": about, "test": about},
+        user={"train": "a writer", "test": "a writer"},
+        options=f" split_seed={split_seed}",
     )
 
 

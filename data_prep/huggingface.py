@@ -16,7 +16,7 @@ from typing import Any
 from fedemb.data.formats.archive import JoinedArchives
 from fedemb.data.formats.arrow_images import Columns, ImageRows, open_image_rows
 from fedemb.data.formats.members import check_names
-from fedemb.data.image_list import ListedImage, SplitRule
+from fedemb.data.image_list import ListedImage, SplitRule, one_value
 from fedemb.data.own_images import SPLIT_NAMES, TRAIN, OwnImages, divided
 from fedemb.data.preparation import Prepared, Request, prepare_splits
 
@@ -49,7 +49,8 @@ def prepare(request: Request, *, images: OwnImages, rule: SplitRule, columns: Co
             f"{label}{rule.words()}"
         )
         sources = [table.archive.source() for table in tables]
-        return prepare_splits(request, images.splits(archive, parts, sources=sources, command=command))
+        unit = one_value(columns.user)
+        return prepare_splits(request, images.splits(archive, parts, user=unit, sources=sources, command=command))
 
 
 def _data_files(source: Path) -> list[tuple[str, Path]]:

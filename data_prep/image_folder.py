@@ -1,8 +1,8 @@
 """Images in folders, or in a zip or tar of such folders, to a store: `[<split>/]<user>/[<class>/]<file>`.
 
 user=class. `[<split>/]<class>/<file>`, as image classification data sets lie on disk: every class is an identity, and
-one user. user=folder. `[<split>/]<user>/<class>/<file>`: labels are classes. A folder around everything is ignored, and
-a folder without images is nobody.
+one user. user=folder. `[<split>/]<user>/<class>/<file>`: labels are classes. A split's folder is called as SPLIT_NAMES
+has it (fedemb/data/own_images.py). A folder around everything is ignored, and a folder without images is nobody.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from fedemb.data.formats.archive import open_archive
-from fedemb.data.image_list import OTHER_FILES, ListedImage, SplitRule
+from fedemb.data.image_list import ONE_DIRECTORY, OTHER_FILES, ListedImage, SplitRule
 from fedemb.data.own_images import SPLIT_NAMES, TRAIN, OwnImages, divided
 from fedemb.data.pictures import SUFFIXES, is_image
 from fedemb.data.preparation import Prepared, Request, prepare_splits
 
 _LAYOUTS = {"class": "<class>/<file>", "folder": "<user>/<class>/<file>"}
+_UNITS = {"class": "a class of images", "folder": ONE_DIRECTORY}
 
 
 def prepare(request: Request, *, images: OwnImages, rule: SplitRule, user: str = "class") -> Prepared:
@@ -37,7 +38,10 @@ def prepare(request: Request, *, images: OwnImages, rule: SplitRule, user: str =
         others = {OTHER_FILES: wanted.others} if wanted.others else {}
         parts = {split: replace(part, left_out={**part.left_out, **others}) for split, part in parts.items()}
         command = f"fedemb prepare image_folder source=<folder> user={user}{rule.words()}"
-        return prepare_splits(request, images.splits(archive, parts, sources=[archive.source()], command=command))
+        sources = [archive.source()]
+        return prepare_splits(
+            request, images.splits(archive, parts, user=_UNITS[user], sources=sources, command=command)
+        )
 
 
 @dataclass
@@ -67,14 +71,26 @@ def _listed(names: Sequence[str], user: str, where: str) -> list[tuple[str, List
         raise ValueError(
             f"{where}: {names[0]} is not at {_layout(user)}: see user=class and user=folder, or take a table"
         )
-    return [_image(name, above, bool(above - around), user) for name in names]
+    return [
+        (_split(name, above, user, where) if above > around else TRAIN, _image(name, above, user)) for name in names
+    ]
 
 
-def _image(name: str, above: int, has_splits: bool, user: str) -> tuple[str, ListedImage]:
-    parts = name.split("/")
-    owner, *rest = parts[above:]
-    folder = parts[above - 1] if has_splits else TRAIN
-    return SPLIT_NAMES.get(folder, folder), ListedImage(owner, name, rest[0] if user == "folder" else None)
+def _image(name: str, above: int, user: str) -> ListedImage:
+    owner, *rest = name.split("/")[above:]
+    return ListedImage(owner, name, rest[0] if user == "folder" else None)
+
+
+def _split(name: str, above: int, user: str, where: str) -> str:
+    """By the folder over the user's. Raises: ValueError if that is no split's: people would be taken for splits."""
+    folder = name.split("/")[above - 1]
+    if folder not in SPLIT_NAMES:
+        other = " (or pass user=folder for <user>/<class>/<file>)" if user == "class" else ""
+        raise ValueError(
+            f"{where}: {name} is not at {_layout(user)}, as {folder!r} is no split: call it one of "
+            f"{', '.join(SPLIT_NAMES)}, or move what is in it one folder up{other}"
+        )
+    return SPLIT_NAMES[folder]
 
 
 def _layout(user: str) -> str:

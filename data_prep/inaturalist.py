@@ -83,7 +83,8 @@ def _listings(source: Path, partition: str) -> tuple[Listing, Listing] | None:
             return _listed(train, test, partition, nobody=_NOBODY)
     bundle = _bundle(partition)
     for container in (source / bundle, source / f"{bundle}.zip", source):
-        if container.exists() and (name := _train_name(container, partition)) is not None:
+        is_there = container.is_dir() or (container.suffix == ".zip" and container.is_file())
+        if is_there and (name := _train_name(container, partition)) is not None:
             return _listed(open_table(container, name), open_table(container, "test.csv"), "user_id")
     return None
 
@@ -137,11 +138,13 @@ def _photographs(partition: str, short_side: int | None) -> Photographs:
     kept = (
         "JPEG files as published" if short_side is None else f"JPEG files, the short side at most {short_side} pixels"
     )
-    apart = "observers" if partition.startswith("user") else "places"
+    observers = partition.startswith("user")
+    apart = "observers" if observers else "places"
     return Photographs(
         info=StoreInfo(
             name="inaturalist" if partition == "user_120k" else f"inaturalist_{partition}",
             split="train",
+            user="an iNaturalist observer" if observers else "a geographic cell (not a person)",
             image_shape=(3, None, None),
             codec="jpeg",
             classes=CLASSES,

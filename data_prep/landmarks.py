@@ -117,6 +117,7 @@ def _photographs(name: str, published: Published, short_side: int | None) -> Pho
         info=StoreInfo(
             name=name,
             split="train",
+            user="an author of photographs",
             image_shape=(3, None, None),
             codec="jpeg",
             classes=published.classes,

@@ -60,6 +60,12 @@ class Drawings:
     images: Sequence[tuple[str, int]]
     turns: Sequence[int]
 
+    @property
+    def ids(self) -> list[str]:
+        """Of the users, one for each turn."""
+        turned = [f"{self.id}/turn{90 * turn:03d}" for turn in self.turns]
+        return turned if len(turned) > 1 else [self.id]
+
 
 def prepare(request: Request, *, user: str = "character") -> Prepared:
     """Make the stores `out`/train and `out`/test in one pass over each archive, unpacking nothing to disk.
@@ -97,10 +103,13 @@ def _split(request: Request, archive: Archive, published: Published, user: str) 
         found={"characters": len(characters), "images": len(archive.names())},
         published={"characters": published.characters, "images": published.images},
     )
+    name = "omniglot" if user == "character" else f"omniglot_{user}s"
     units, class_names = _USERS[user](characters, published.turns)
+    character = "a character turned by 0, 90, 180 or 270 degrees" if len(published.turns) > 1 else "a character"
     info = StoreInfo(
-        name="omniglot" if user == "character" else f"omniglot_{user}",
+        name=name,
         split=published.split,
+        user=character if user == "character" else "a drawer of one alphabet",
         image_shape=(1, _SIDE, _SIDE),
         classes=len(class_names),
         label="identity" if user == "character" else "class",
@@ -109,7 +118,7 @@ def _split(request: Request, archive: Archive, published: Published, user: str) 
         licence="MIT, © 2015 Brenden Lake",
         notice=(SAMPLE / "LICENSE").read_text(encoding="utf-8"),
         sources=(archive.source(),),
-        command=f"fedemb prepare omniglot user={user}",
+        command=f"fedemb prepare {name}",
     )
     return Split(
         info=info,
@@ -128,7 +137,7 @@ def _by_character(
         Drawings(id=character, images=[(name, number * len(turns)) for name in characters[character]], turns=turns)
         for number, character in enumerate(sorted(characters))
     ]
-    return units, [_turned(character, turn) for character in sorted(characters) for turn in turns]
+    return units, [id for unit in units for id in unit.ids]
 
 
 def _by_drawer(characters: Mapping[str, Sequence[str]], turns: Sequence[int]) -> tuple[list[Drawings], Sequence[str]]:
@@ -158,14 +167,13 @@ class Reader:
         """One user for each turn."""
         drawn = [self._drawn(name) for name, _ in unit.images]
         labels = np.array([label for _, label in unit.images])
-        turned = len(unit.turns) > 1
         return [
             UserRecord.from_pixels(
-                id=_turned(unit.id, turn) if turned else unit.id,
+                id=id,
                 images=np.stack([_small(image, turn) for image in drawn])[:, None],
                 labels=labels + slot,
             )
-            for slot, turn in enumerate(unit.turns)
+            for slot, (id, turn) in enumerate(zip(unit.ids, unit.turns, strict=True))
         ]
 
     def _drawn(self, name: str) -> Image.Image:
@@ -177,10 +185,6 @@ class Reader:
                 f"not {_DRAWN_SIDE} x {_DRAWN_SIDE}: get {self.archive.path.name} from {_URL}"
             )
         return image
-
-
-def _turned(character: str, turn: int) -> str:
-    return f"{character}/turn{90 * turn:03d}"
 
 
 def _small(image: Image.Image, turn: int) -> np.ndarray:

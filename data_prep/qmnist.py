@@ -98,6 +98,7 @@ def _split(request: Request, folder: Path, published: Published) -> Split:
     info = StoreInfo(
         name="qmnist",
         split=published.split,
+        user="a writer",
         image_shape=(1, _SIDE, _SIDE),
         classes=_DIGITS,
         label="class",

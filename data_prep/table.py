@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fedemb.core.files import sha256
 from fedemb.data.formats.archive import open_archive
-from fedemb.data.formats.image_table import read_image_table
-from fedemb.data.image_list import SplitRule
+from fedemb.data.formats.image_table import read_image_table, user_column
+from fedemb.data.image_list import SplitRule, one_value
 from fedemb.data.manifest import Source
 from fedemb.data.own_images import TRAIN, OwnImages, divided
 from fedemb.data.preparation import Prepared, Request, prepare_splits
@@ -35,11 +35,13 @@ def prepare(
     below = source.parent if tree is None else Path(tree)
     with open_archive(below, scratch=request.out, wanted=names.__contains__) as archive:
         if missing := sorted(names.difference(archive.names())):
+            others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
             raise ValueError(
-                f"{below} has no {missing[0]}, nor {len(missing) - 1} more of the {len(names)} files that {source} "
-                "lists: put them there, remove their rows, or see images="
+                f"{below} lacks {missing[0]}{others} of the {len(names)} files that {source} lists: put them there, "
+                "remove their rows, or pass images=<the folder, .zip or .tar that its paths start from>"
             )
         sources = [Source(file=source.name, sha256=sha256(source)), archive.source()]
         parts = divided([(TRAIN, image) for image in listed], source, rule)
         command = f"fedemb prepare table source=<table>{' images=<folder>' if tree else ''}{rule.words()}"
-        return prepare_splits(request, images.splits(archive, parts, sources=sources, command=command))
+        unit = one_value(user_column(columns))
+        return prepare_splits(request, images.splits(archive, parts, user=unit, sources=sources, command=command))

@@ -15,6 +15,8 @@ from fedemb.data.users import UserDataset
 class MyUsers(UserDataset):
     """One person, one user, one identity."""
 
+    privacy_unit = "a person with an album"
+
     def __init__(self, root: str, split: str = "train") -> None:
         """Looks into every file now: an error in a round would tell who was drawn."""
         self._files = sorted(Path(root, split).glob("*.npz"))

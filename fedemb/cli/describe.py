@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from fedemb.cli.settings import path
 from fedemb.cli.splits import prepared_splits, terms
 from fedemb.data.duplicates import SharedImages
 from fedemb.data.manifest import read_manifest
@@ -19,7 +20,7 @@ _PLURAL = {"identity": "identities", "class": "classes"}
 
 def run(cfg: DictConfig) -> None:
     """Print counts of every split under `cfg.out`; write a contact sheet where images may be shown."""
-    out = Path(cfg.out).expanduser()
+    out = path(cfg, "out")
     for split in prepared_splits(out, cfg.name):
         _describe(out, split)
 
@@ -52,7 +53,8 @@ def _lines(store: StoreUsers, found: Description) -> list[tuple[str, str]]:
     height, width = info.image_shape[1:]
     shape = f"{height} x {width}" if height else "different sizes"
     pixels = f"{shape}, {info.polarity}, kept as {info.codec}"
-    lines = [("holds", held), ("images", pixels), ("images per user", found.images.line())]
+    who = info.user if info.trainable else f"{info.user}: to measure on, not to train on"
+    lines = [("holds", held), ("a user is", who), ("images", pixels), ("images per user", found.images.line())]
     lines += [("", row) for row in found.images.histogram()]
     lines.append((f"{_PLURAL[info.label]} per user", found.classes.line()))
     lines += [("left out", f"{count:,} {reason}") for reason, count in manifest.left_out.items()]

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
+from fedemb.cli.quoting import several_values, unreadable
 from fedemb.core.worker_process import DeadWorkerError
 
 _CONFIGURES = (Path(__file__).parent, Path(hydra.__file__).parent)  # code that turns keys into arguments
@@ -77,6 +78,8 @@ def one_line(error: BaseException) -> str:
         return _instantiation(error)
     if isinstance(error, MissingMandatoryValue):
         return f"{_flat(error)}; set it on the command line"
+    if isinstance(error, HydraException) and (told := unreadable(sys.argv[1:]) or several_values(error)):
+        return told
     if isinstance(error, MissingConfigException | ConfigCompositionException):
         return _composition(error)
     if isinstance(error, OSError) and error.filename:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedemb.cli.build import device_of
+from fedemb.cli.settings import check_settings
 from fedemb.data.users import Described, UserDataset
 from fedemb.evaluation.users import embed_users
 from fedemb.models.exported import load_model
@@ -27,7 +28,9 @@ def run(cfg: DictConfig) -> None:
     if cfg.format not in printers:
         raise ValueError(f"format must be one of {', '.join(printers)}, got format={cfg.format}")
     stored = _stored(Path(cfg.run) / _CONFIG_FILE)
-    users: UserDataset = instantiate(_test_users(cfg, stored))
+    test_users = _test_users(cfg, stored)
+    check_settings(test_users)
+    users: UserDataset = instantiate(test_users)
     evaluation = instantiate(_evaluation(cfg, stored, list(HydraConfig.get().overrides.task)))
     device = device_of(cfg.device)
     model = load_model(cfg.run).to(device)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from omegaconf import DictConfig
 
+from fedemb.cli.settings import path
 from fedemb.cli.splits import prepared_splits, terms
 from fedemb.data.export import export_store
 from fedemb.data.manifest import read_manifest
@@ -19,7 +18,7 @@ def run(cfg: DictConfig) -> None:
         raise ValueError("export where? pass to=FOLDER for one file a split")
     if cfg.format not in _FORMATS:
         raise ValueError(f"format must be one of {', '.join(_FORMATS)}, got format={cfg.format}")
-    out, folder = Path(cfg.out).expanduser(), Path(cfg.to).expanduser()
+    out, folder = path(cfg, "out"), path(cfg, "to")
     splits = prepared_splits(out, cfg.name)
     for split in splits:
         done = export_store(out, split, folder / f"{split}.{cfg.format}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fedemb.cli import describe, export
+from fedemb.cli.settings import check_settings, path, text
 from fedemb.cli.splits import terms
 from fedemb.data.manifest import Manifest
 from fedemb.data.preparation import Item, Prepared, Request
@@ -26,11 +26,13 @@ def run(cfg: DictConfig) -> None:
     actions = {"prepare": _prepare, "describe": describe.run, "export": export.run}
     if cfg.action not in actions:
         raise ValueError(f"action must be one of {', '.join(actions)}, got action={cfg.action}")
+    text(cfg, "name")
     actions[cfg.action](cfg)
 
 
 def _prepare(cfg: DictConfig) -> None:
     """Make the stores that are not there yet and say what is there afterwards."""
+    check_settings(cfg.prepare)
     prepare: Callable[[Request], Prepared] = instantiate(cfg.prepare, _partial_=True)
     prepared = prepare(_request(cfg))
     print(f"{'prepared' if prepared.written else 'already prepared:'} {cfg.name} in {prepared.path}")
@@ -55,8 +57,8 @@ def show_progress(items: Iterable[Item], *, label: str, total: int, done: int = 
 
 def _request(cfg: DictConfig) -> Request:
     return Request(
-        source=None if cfg.source is None else Path(cfg.source).expanduser(),
-        out=Path(cfg.out).expanduser(),
+        source=None if cfg.source is None else path(cfg, "source"),
+        out=path(cfg, "out"),
         overwrite=_switch(cfg, "overwrite"),
         allow_partial=_switch(cfg, "allow_partial"),
         workers=_cores() if cfg.workers == "auto" else cfg.workers,

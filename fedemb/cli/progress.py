@@ -27,7 +27,8 @@ class Progress:
     """Shows round, local loss where allowed, the latest metric, ε so far, speed and time left.
 
     rounds: the last round that will run. first_round: where this process started.
-    show_private: in simulations: local losses are exact values of private data, and speed in train.log follows them.
+    show_private: in simulations: local losses are exact values of private data, and speed follows them. Elsewhere
+        train.log has a line for each measured round and none by the clock.
     """
 
     rounds: int
@@ -58,17 +59,19 @@ class Progress:
         """Update the line; write it down now and then."""
         now = time.perf_counter()
         row = self.metrics.rows[-1] if self.metrics.rows else {}
-        if now - self._priced > _SECONDS_BETWEEN_PRICES or state.round == self.rounds:
+        measured = row.get("round") == state.round
+        if measured or now - self._priced > _SECONDS_BETWEEN_PRICES or state.round == self.rounds:
             self._priced, self._epsilon = now, f"ε ≤ {upper(self.epsilon(state.ledger))} at round {state.round}"
         line = self.line(state.round, diagnostics, row)
         speed = self.speed(state.round, now - self.started)
         if self._live is not None:
             self._live.update(Text(f"{line} · {speed}", no_wrap=True, overflow="ellipsis"))
-        measured = row.get("round") == state.round
-        if measured or now - self._printed > _SECONDS_BETWEEN_LINES:
-            self._printed = now
+        due = measured or now - self._printed > _SECONDS_BETWEEN_LINES
+        if measured or (due and self.show_private):
             with self.log.open("a") as handle:
                 handle.write((f"{line} · {speed}" if self.show_private else line) + "\n")
+        if due:
+            self._printed = now
             if self._live is None:
                 self.console.print(f"{line} · {speed}", highlight=False, soft_wrap=True)
 

@@ -36,3 +36,9 @@ def at_least(name: str, value: int, bound: int) -> None:
     """Require an integer value >= bound."""
     if isinstance(value, bool) or not isinstance(value, int) or value < bound:
         raise ValueError(f"{name} must be an integer of at least {bound}, got {name}={value}")
+
+
+def phrase(name: str, value: object) -> None:
+    """Require a few printable words in one line, without a full stop."""
+    if not isinstance(value, str) or not value.strip() or not value.isprintable() or value.endswith("."):
+        raise ValueError(f"{name} must be a noun phrase in one line, e.g. {name}='a writer', got {name}={value!r}")

@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOCK = ".lock"
@@ -37,8 +37,24 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Make a folder if need be, with those above it; what is still empty at the end goes again, if it was made here.
+
+    Raises: OSError if it cannot be made.
+    """
+    new = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # not empty
+            for place in new:
+                place.rmdir()
+
+
+@contextmanager
 def held(file: Path, in_use: str) -> Iterator[None]:
-    """Hold a file, made if need be; the lock goes with the process, however it ends.
+    """Hold a file, made if need be; the lock goes with the process, however it ends. The holder may remove the file.
 
     in_use: what to say if somebody else holds it, another process or this one.
     Raises: ValueError if so; OSError if the file cannot be written.
@@ -48,12 +64,20 @@ def held(file: Path, in_use: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(in_use) from None
+        if not file.exists() or not os.path.samestat(file.stat(), os.fstat(handle.fileno())):
+            raise ValueError(in_use)  # its holder removed it after it was opened here
         yield
 
 
 @contextmanager
 def locked(folder: Path, in_use: str) -> Iterator[None]:
-    """Hold a folder, made if need be, by a file in it. Else as `held`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with held(folder / LOCK, in_use):
-        yield
+    """Hold a folder, made if need be, by a file in it; a folder that was made and stays empty goes again.
+
+    in_use, raises: as for `held`.
+    """
+    lock = folder / LOCK
+    with made(folder), held(lock, in_use):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)

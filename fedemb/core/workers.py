@@ -71,20 +71,39 @@ class Workers(Generic[Item, Result]):
 
         return cls(lambda item: executor.submit(processes.apply, item), count, close)
 
-    def map(self, items: Iterable[Item], *, ahead: int = 0) -> Iterator[Result]:
+    def map(
+        self,
+        items: Iterable[Item],
+        *,
+        ahead: int = 0,
+        size: Callable[[Item], int] = lambda item: 0,
+        bytes_ahead: int = 0,
+    ) -> Iterator[Result]:
         """function(item) for every item, in order, while `ahead` more than there are workers wait to be taken.
 
+        size: of an item's result in bytes, about; those that are worked on or wait to be taken have at most
+            `bytes_ahead` together, or there is only one.
         Raises: what the function raised, when it is that item's turn; DeadWorkerError if a worker process died.
         """
         waiting: deque[Future[Result]] = deque()
+        sizes: deque[int] = deque()
         most = self._count + ahead if self._count else 0  # without workers, nobody works ahead
+
+        def taken() -> Result:
+            sizes.popleft()
+            return waiting.popleft().result()
+
         try:
             for item in items:
+                own = size(item)
+                while waiting and sum(sizes) + own > bytes_ahead:
+                    yield taken()
+                sizes.append(own)
                 waiting.append(self._submit(item))
                 if len(waiting) > most:
-                    yield waiting.popleft().result()
+                    yield taken()
             while waiting:
-                yield waiting.popleft().result()
+                yield taken()
         finally:
             for future in waiting:
                 future.cancel()

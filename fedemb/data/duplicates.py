@@ -118,6 +118,7 @@ class OneOwner(UserDataset):
     ) -> None:
         """Arguments as StoreUsers has them. Reads all digests; memory grows with the users who lose an image."""
         self._base = StoreUsers(path=path, split=split, size=size)
+        self.privacy_unit, self.trainable = self._base.privacy_unit, self._base.trainable
         shared = SharedImages(Path(path), split)
         try:
             lost = _lost(self._base, shared)
@@ -145,6 +146,11 @@ class OneOwner(UserDataset):
     def checksum(self) -> str:
         """Digest of the store's own and of the rule."""
         return hashlib.blake2b(f"one owner, {self._base.checksum}".encode(), digest_size=16).hexdigest()
+
+    @property
+    def traces(self) -> frozenset[str]:
+        """The store's."""
+        return self._base.traces
 
     def num_examples(self, user: UserId) -> int:
         """How many images a user has left."""

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fedemb.core import check
 from fedemb.core.types import Batch, UserId
 from fedemb.core.workers import Workers
-from fedemb.data.formats.image_table import read_image_table
+from fedemb.data.formats.image_table import read_image_table, user_column
 from fedemb.data.formats.members import check_size
-from fedemb.data.image_list import ListedImage, SplitRule, UserSplit, list_folder, user_splits
+from fedemb.data.image_list import ONE_DIRECTORY, ListedImage, SplitRule, UserSplit, list_folder, one_value, user_splits
 from fedemb.data.pictures import Picture
 from fedemb.data.splits import SplitOf
 from fedemb.data.users import UserDataset
@@ -46,15 +47,19 @@ class FileUsers(UserDataset):
         channels: int = 3,
         size: Sequence[int] | None = None,
         verify: bool = True,
+        privacy_unit: str,
     ) -> None:
         """owned: users and their files below `root`. name: of the data set, in a report.
 
         channels: 1 for grey, 3 for RGB. size: (H, W) that images are resized to, aspect not kept; None if all have one.
         verify: false opens no file, so that a damaged one stops a round and tells who was drawn; needs size.
+        privacy_unit: completes "a user is …".
         Raises: ValueError in one line for a file that is missing or cannot be decoded, or if sizes differ and none is
             given.
         """
+        check.phrase("privacy_unit", privacy_unit)
         self._root, self._owned, self._name, self._verified = root, owned, name, verify
+        self.privacy_unit = privacy_unit
         picture = _asked_picture(channels, size, verify)
         settled = _common_size(root, owned, picture) if verify else picture.size
         assert settled is not None
@@ -82,6 +87,12 @@ class FileUsers(UserDataset):
     def checksum(self) -> str:
         """Digest of the users' ids, file names, file sizes, labels and the shape; not of what is in the files."""
         return self._checksum
+
+    @property
+    def traces(self) -> frozenset[str]:
+        """The files; links to folders within `root` are not followed."""
+        root = self._root.resolve()
+        return frozenset(f"{root}/{name}" for user in self._owned.users for name, _ in user.images)
 
     @property
     def verified(self) -> bool:
@@ -137,14 +148,16 @@ def folder_users(
     split_file: str | None = None,
     fractions: Mapping[str, float] | None = None,
     split_seed: int | None = None,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str | int] | None = None,
     verify: bool = True,
+    privacy_unit: str | None = None,
 ) -> FileUsers:
     """One folder for each user: `<root>/<user>/<file>`, the label is the user, or `<root>/<user>/<class>/<file>`.
 
     Args: size, channels, verify: as FileUsers has them. split: the users of one split, by `split_file`
         (fedemb/data/splits.py) or by `fractions`, e.g. {train: 0.8, test: 0.2}, and `split_seed`; None for all users.
         classes: those to use; users without any are dropped before N is fixed, and counted in `left_out`.
+        privacy_unit: what a user is, e.g. "a patient"; None for ONE_DIRECTORY.
     The guarantee is for the partition as it comes out of here: N and who is left out, for want of a training class, are
     taken as public, and it is not hidden whether somebody has a training class. A user's folder without an image is
     refused, so that somebody has an image is not hidden either.
@@ -157,7 +170,15 @@ def folder_users(
     images, others = list_folder(folder)
     owned = _one_split(images, folder, split, rule, classes)
     owned = replace(owned, left_out={**owned.left_out, **others})
-    return FileUsers(folder, owned, name=folder.resolve().name, channels=channels, size=size, verify=verify)
+    return FileUsers(
+        folder,
+        owned,
+        name=folder.resolve().name,
+        channels=channels,
+        size=size,
+        verify=verify,
+        privacy_unit=ONE_DIRECTORY if privacy_unit is None else privacy_unit,
+    )
 
 
 def table_users(
@@ -171,14 +192,15 @@ def table_users(
     split_file: str | None = None,
     fractions: Mapping[str, float] | None = None,
     split_seed: int | None = None,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str | int] | None = None,
     verify: bool = True,
+    privacy_unit: str | None = None,
 ) -> FileUsers:
     """Users and files as a CSV or Parquet table lists them, one row an image.
 
     Args: images: the folder that the table's paths start from; None for the folder that the table is in.
         columns: names of the columns, where they are not called user, path and class; without a class, the label is
-        the user. The rest as folder_users has it.
+        the user. privacy_unit: what a user is; None for a value of the user column. The rest as folder_users has it.
     The guarantee is for the partition as it comes out of here: N and who is left out are taken as public, and it is not
     hidden whether somebody has an image in the table, or one of a training class.
     Raises: ValueError in one line if the table cannot be read or understood, or as FileUsers.
@@ -189,11 +211,23 @@ def table_users(
     rule = SplitRule(split_file=split_file, fractions=fractions, split_seed=split_seed).split_of()
     owned = _one_split(read_image_table(table, columns), table, split, rule, classes)
     root = table.parent if images is None else Path(images)
-    return FileUsers(root, owned, name=table.stem, channels=channels, size=size, verify=verify)
+    return FileUsers(
+        root,
+        owned,
+        name=table.stem,
+        channels=channels,
+        size=size,
+        verify=verify,
+        privacy_unit=one_value(user_column(columns)) if privacy_unit is None else privacy_unit,
+    )
 
 
 def _one_split(
-    images: Sequence[ListedImage], where: Path, split: str | None, rule: SplitOf | None, classes: Sequence[str] | None
+    images: Sequence[ListedImage],
+    where: Path,
+    split: str | None,
+    rule: SplitOf | None,
+    classes: Sequence[str | int] | None,
 ) -> UserSplit:
     """The users of the split that is asked for, or all."""
     if (split is None) != (rule is None):
@@ -236,11 +270,7 @@ def _common_size(root: Path, owned: UserSplit, picture: Picture) -> tuple[int, i
 def _decoded_size(root: Path, picture: Picture, name: str) -> tuple[int, int]:
     """(H, W) of an image that can be read."""
     file = root / name
-    content = _content(file)
-    try:
-        _, height, width = picture.pixels(content, str(file)).shape
-    except ValueError as error:
-        raise ValueError(f"{error}: replace the file or leave it out") from None
+    _, height, width = picture.pixels(_content(file), str(file)).shape
     return height, width
 
 
@@ -269,4 +299,4 @@ def _content(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise ValueError(f"cannot read {file} ({error.strerror})") from None
+        raise ValueError(f"cannot read {file} ({error.strerror}): replace the file or leave it out") from None

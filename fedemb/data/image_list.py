@@ -18,8 +18,15 @@ from fedemb.data.user_ids import check_apart
 
 OTHER_FILES = "files whose names are no images'"
 
+ONE_DIRECTORY = "one directory of images"
+
 _LAYOUTS = "<user>/<file>, or <user>/<class>/<file>"
 _SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+
+
+def one_value(column: str) -> str:
+    """What a user is where a table's column says whose each image is."""
+    return f'one value of the column "{column}"'
 
 
 class ListedImage(NamedTuple):
@@ -88,7 +95,7 @@ def user_splits(
     where: object,
     *,
     split_of: SplitOf,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str | int] | None = None,
     order: Sequence[str] | None = None,
 ) -> dict[str, UserSplit]:
     """Split -> its users, splits sorted. A user belongs to a split as a whole.
@@ -212,19 +219,21 @@ def _by_user(images: Iterable[ListedImage], where: object) -> dict[str, list[Lis
     return dict(sorted(owned.items()))
 
 
-def _labels(owned: Mapping[str, Sequence[ListedImage]], where: object, classes: Sequence[str] | None) -> dict[str, int]:
+def _labels(
+    owned: Mapping[str, Sequence[ListedImage]], where: object, classes: Sequence[str | int] | None
+) -> dict[str, int]:
     """Class -> number, sorted, of the wanted classes; none where users are the classes."""
     names = sorted({image.class_name for own in owned.values() for image in own if image.class_name is not None})
     if classes is None:
         return numbered(names)
     if not names:
         raise ValueError(f"{where} has no classes, as users are the classes: leave classes= out")
-    classes = [str(name) for name in classes]  # a command line's classes=[0,1] are numbers
-    if unknown := sorted(set(classes) - set(names)):
+    wanted = [str(name) for name in classes]  # a command line's classes=[0,1] are numbers
+    if unknown := sorted(set(wanted) - set(names)):
         raise ValueError(f"{where} has no class {unknown[0]!r}: classes= must be among {_some(names)}")
-    if not classes:
+    if not wanted:
         raise ValueError(f"classes= names no class of {where}: leave it out to use all, or choose among {_some(names)}")
-    return numbered(classes)
+    return numbered(wanted)
 
 
 def _some(names: Sequence[str]) -> str:

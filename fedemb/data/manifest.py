@@ -13,7 +13,7 @@ from typing import Any
 from fedemb.core import check
 from fedemb.core.files import write_atomically
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 
 _CODECS = ("raw", "png", "jpeg", "mixed")
@@ -22,7 +22,7 @@ _LABELS = ("identity", "class")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One file that a store was prepared from; of a folder ("name/"), sha256 is over its files' names and sizes."""
+    """One file that a store was prepared from; of a folder ("name/"), sha256 is over its files, see who made it."""
 
     file: str
     sha256: str
@@ -44,6 +44,8 @@ class StoreInfo:
     """What whoever prepares a store says about it; equal for equal stores.
 
     name: of the data set. split: of the data set, and the store's folder name.
+    user: a short noun phrase that completes "a user is …", e.g. "a writer"; every claim about a run says it.
+    trainable: false where a user is nobody by construction, e.g. a block of test images; such a split is to measure on.
     image_shape: (Ch, H, W); H and W are None where the images' sizes differ.
     codec: how images are kept: "png", "jpeg" or "mixed" are the bytes of image files, "raw" is Ch·H·W bytes uint8.
     classes: labels are 0 .. classes-1. label: what one stands for, "identity" (a user of its own) or "class".
@@ -56,6 +58,8 @@ class StoreInfo:
 
     name: str
     split: str
+    user: str
+    trainable: bool = True
     image_shape: tuple[int, int | None, int | None]
     codec: str = "raw"
     classes: int
@@ -76,6 +80,7 @@ class StoreInfo:
             raise ValueError(f"{self.name}: label must be one of {', '.join(_LABELS)}, got {self.label!r}")
         if self.split in ("", ".", "..") or "/" in self.split:
             raise ValueError(f"{self.name}: split must be the name of a folder, got {self.split!r}")
+        check.phrase("user", self.user)
         check.at_least("classes", self.classes, 0)
         channels, height, width = self.image_shape
         check.at_least("channels", channels, 1)
@@ -108,6 +113,8 @@ class Manifest:
     format: int = FORMAT
 
     def __post_init__(self) -> None:
+        if not self.shards:
+            raise ValueError(f"{self.info.name} has no shards")
         ends = list(accumulate(shard.users for shard in self.shards))
         if [shard.first for shard in self.shards] != [0, *ends][:-1] or self.users != ends[-1]:
             raise ValueError(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fedemb.core import check
 from fedemb.data.formats.archive import Archive
 from fedemb.data.image_list import ListedImage, SplitRule, UserSplit, user_splits
 from fedemb.data.manifest import Source, StoreInfo
@@ -36,24 +39,34 @@ class OwnImages:
 
     channels: 1 for grey, 3 for RGB. short_side: in pixels; larger images are made smaller; None keeps all as they are.
     licence: one line; without one, the stores are marked as not to be passed on.
+    privacy_unit: what a user is, e.g. "a patient"; None for how the source says whose an image is.
     """
 
     name: str
     channels: int = 3
     short_side: int | None = None
     licence: str | None = None
+    privacy_unit: str | None = None
 
     def __post_init__(self) -> None:
         Picture(channels=self.channels, short_side=self.short_side)  # refuses what no image can be
         if not self.name or "/" in self.name or self.name.startswith("."):
             raise ValueError(f"name must be a name for the data set and its folder, got name={self.name!r}")
+        if self.privacy_unit is not None:
+            check.phrase("privacy_unit", self.privacy_unit)
 
     def splits(
-        self, archive: Archive, parts: Mapping[str, UserSplit], *, sources: Sequence[Source], command: str
+        self, archive: Archive, parts: Mapping[str, UserSplit], *, user: str, sources: Sequence[Source], command: str
     ) -> list[Split]:
-        """The stores to make. sources: what all this was read from. command: without name= and the options above."""
+        """The stores to make. sources: what all this was read from. command: without name= and the options above.
+
+        user: what one is, where the owner of the images has not said.
+        """
         side = f" short_side={self.short_side}" if self.short_side else ""
         channels = f" channels={self.channels}" if self.channels != 3 else ""
+        told = f"privacy_unit={json.dumps(self.privacy_unit, ensure_ascii=False)}"
+        unit = "" if self.privacy_unit is None else f" {shlex.quote(told)}"
+        read = ReadOriginals(archive=archive, picture=Picture(channels=self.channels, short_side=self.short_side))
         smaller = (
             f", larger ones made smaller, to {self.short_side} pixels on the short side" if self.short_side else ""
         )
@@ -62,6 +75,7 @@ class OwnImages:
                 info=StoreInfo(
                     name=self.name,
                     split=split,
+                    user=user if self.privacy_unit is None else self.privacy_unit,
                     image_shape=(self.channels, None, None),
                     codec="mixed",
                     classes=len(part.class_names),
@@ -73,13 +87,12 @@ class OwnImages:
                     redistributable=self.licence is not None,
                     presentable=False,
                     sources=(*sources, _partition(part)),
-                    command=f"{command} name={self.name}{channels}{side}",
+                    command=f"{command} name={self.name}{channels}{side}{unit}",
                 ),
                 users=len(part.users),
                 units=part.users,
-                records=ReadOriginals(
-                    archive=archive, picture=Picture(channels=self.channels, short_side=self.short_side)
-                ),
+                records=read,
+                size=read.size,
                 class_names=part.class_names,
                 left_out=part.left_out,
             )

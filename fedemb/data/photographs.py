@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 
-from fedemb.data.formats.archive import Archive, FolderArchive
+from fedemb.data.formats.archive import Archive
 from fedemb.data.formats.tff_cache import Block, blocks_of_test, blocks_of_users, read_block
 from fedemb.data.manifest import Source, StoreInfo
 from fedemb.data.pictures import Picture, kind_of
 from fedemb.data.preparation import Request, Split
 from fedemb.data.readers import where
 from fedemb.data.record import UserRecord
-from fedemb.data.user_tables import Images, Listed, Listing, several_owners
+from fedemb.data.user_tables import Images, Listed, Listing, several_owners, sizes_source
 
 TEST_BLOCK = 8  # images: evaluation embeds 64 users at once
 
@@ -38,9 +39,11 @@ class Photographs:
 
     def split(self, name: str, sources: Sequence[Source]) -> StoreInfo:
         """The description of one store."""
-        unowned = f"; a user of this split is {TEST_BLOCK} images in the order of the source, and no person"
-        description = self.info.description + (unowned if name == "test" else "")
-        return replace(self.info, split=name, description=description, sources=tuple(dict.fromkeys(sources)))
+        info = replace(self.info, split=name, sources=tuple(dict.fromkeys(sources)))
+        if name != "test":
+            return info
+        block = f"a block of {TEST_BLOCK} test images in the order of the source (no person)"
+        return replace(info, user=block, trainable=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,10 @@ class ReadPhotos:
         """The user's record."""
         images = [self._read(self.archives[number], member) for number, member, _ in user.photos]
         return [UserRecord(id=user.id, images=images, labels=np.array([label for *_, label in user.photos]))]
+
+    def size(self, user: UserPhotos) -> int:
+        """Bytes of the user's files."""
+        return sum(self.archives[number].size(member) for number, member, _ in user.photos)
 
     def _read(self, archive: Archive, member: str) -> bytes:
         return _jpeg(self.picture, archive.read(member), where(archive, member))
@@ -96,6 +103,7 @@ def listed_splits(
         _unit(f"test-{start // TEST_BLOCK:05d}", unowned[start : start + TEST_BLOCK], images)
         for start in range(0, len(unowned), TEST_BLOCK)
     ]
+    read = ReadPhotos(archives=images.archives, picture=photographs.picture)
     left_out = {
         "train": {
             "rows without a user": train.without_user,
@@ -109,7 +117,8 @@ def listed_splits(
             info=photographs.split(name, [listing.table.source, images.source]),
             users=len(units),
             units=units,
-            records=ReadPhotos(archives=images.archives, picture=photographs.picture),
+            records=read,
+            size=read.size,
             left_out=_missing(request, photographs, name, listing, images) | _told(left_out[name]),
         )
         for name, listing, units in (("train", train, users), ("test", test, blocks))
@@ -124,13 +133,14 @@ def cached_splits(request: Request, photographs: Photographs, cache: Path) -> li
     users, blocks = blocks_of_users(cache), blocks_of_test(cache, TEST_BLOCK)
     kept = {"train": [user for user in users if user.records], "test": blocks}
     empty = {"train": {"users without images": len(users) - len(kept["train"])}, "test": {}}
-    source = FolderArchive(cache).source()
+    source = sizes_source(cache, (path for path in cache.rglob("*") if path.is_file()))
     return [
         Split(
             info=photographs.split(name, [source]),
             users=len(units),
             units=units,
             records=ReadCached(picture=photographs.picture),
+            size=attrgetter("bytes"),
             left_out=_short(request, cache / name, photographs.published[name], _cached(units)) | _told(empty[name]),
         )
         for name, units in kept.items()

@@ -197,4 +197,4 @@ def _named(where: str) -> Iterator[None]:
     try:
         yield
     except _UNREADABLE as error:
-        raise ValueError(f"{where}: cannot be read as an image ({error})") from None
+        raise ValueError(f"{where}: cannot be read as an image ({error}): replace the file or leave it out") from None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -12,9 +13,13 @@ from fedemb.core.files import sha256
 from fedemb.core.workers import Workers
 from fedemb.data.manifest import Manifest, StoreInfo, read_manifest
 from fedemb.data.record import UserRecord
+from fedemb.data.spool import clear_spools
 from fedemb.data.store_writer import SHARD_BYTES, write_units
 
 _AHEAD = 4  # units of work waiting to be written, beyond one a worker
+_BYTES_AHEAD = 1 << 27  # a worker; of all units that are worked on or wait, where their sizes are known
+
+_MISSING = " missing"  # ends the reason for what was published and is not there
 
 Item = TypeVar("Item")
 
@@ -50,6 +55,9 @@ class Request:
 
     def __post_init__(self) -> None:
         check.at_least("workers", self.workers, 0)
+        there = next((place for place in (self.out, *self.out.parents) if os.path.lexists(place)), None)
+        if there is not None and not there.is_dir():
+            raise ValueError(f"{there} is no folder, out={self.out} must be one: pass out=<a folder for the stores>")
 
     def existing_source(self, what: str) -> Path:
         """`source`, which must be there. what: the files to get and where from, for the message."""
@@ -71,7 +79,9 @@ class Request:
             raise ValueError(
                 f"{where} holds {counted}, published are {wanted}: this is another data set, or mixed files"
             )
-        short = {f"{thing} missing": count - found[thing] for thing, count in published.items() if found[thing] < count}
+        short = {
+            f"{thing}{_MISSING}": count - found[thing] for thing, count in published.items() if found[thing] < count
+        }
         if short and not self.allow_partial:
             raise ValueError(
                 f"{where} holds {counted}, published are {wanted}: get the rest, or pass allow_partial=true"
@@ -85,6 +95,8 @@ class Split:
 
     units: the pieces of work, in order; records: unit -> the users it holds, called in worker processes (both are
         pickled).
+    size: unit -> about how many bytes its users have, where units may be large: so many of them wait at a time, and
+        no more, as fit into 128 MiB for each worker, or one.
     users: how many users all units hold. class_names: of the labels, or none.
     left_out: what is not in the store, reason -> how many.
     """
@@ -93,6 +105,7 @@ class Split:
     users: int
     units: Sequence[Any]
     records: Callable[[Any], Sequence[UserRecord]]
+    size: Callable[[Any], int] = lambda unit: 0
     class_names: Sequence[str] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
     shard_bytes: int = SHARD_BYTES
@@ -113,12 +126,21 @@ def prepare_splits(request: Request, splits: Sequence[Split]) -> Prepared:
     Raises: ValueError in one line, before anything is written, if a store was prepared from other files or in another
         way, or its manifest is damaged, and `overwrite` is false.
     """
+    clear_spools(request.out)
     for split in splits:
         if not split.users:
             raise ValueError(f"{split.info.name} {split.info.split} has no user: is this the right source?")
+    splits = [_repeatable(split) for split in splits]
     kept = [_kept(request.out / split.info.split, split.info, request.overwrite) for split in splits]
     manifests = tuple(manifest or _written(request, split) for split, manifest in zip(splits, kept, strict=True))
     return Prepared(path=request.out, manifests=manifests, written=None in kept)
+
+
+def _repeatable(split: Split) -> Split:
+    """The split with a command that allows what is missing, where something is."""
+    if not any(reason.endswith(_MISSING) for reason in split.left_out):
+        return split
+    return replace(split, info=replace(split.info, command=f"{split.info.command} allow_partial=true"))
 
 
 def _written(request: Request, split: Split) -> Manifest:
@@ -127,7 +149,8 @@ def _written(request: Request, split: Split) -> Manifest:
     make = Workers.processes(split.records, request.workers) if request.workers else Workers.alone(split.records)
 
     def units(first: int) -> Iterable[Sequence[UserRecord]]:
-        made = make.map(split.units[first:], ahead=_AHEAD)
+        room = _BYTES_AHEAD * request.workers
+        made = make.map(split.units[first:], ahead=_AHEAD, size=split.size, bytes_ahead=room)
         return request.progress(made, label=label, total=len(split.units), done=first)
 
     with make:

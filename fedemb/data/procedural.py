@@ -57,6 +57,8 @@ class ProceduralUsers(UserDataset):
     and for no published benchmark. On another machine a pixel may differ by a grey level, through rounding.
     """
 
+    privacy_unit = "a made-up character of computed images (no person)"
+
     def __init__(
         self,
         *,

@@ -45,6 +45,10 @@ class ReadOriginals:
         images = [self.picture.original(self.archive.read(name), where(self.archive, name)) for name, _ in user.images]
         return [UserRecord(id=user.id, images=images, labels=_labels(user))]
 
+    def size(self, user: UserMembers) -> int:
+        """Bytes of the user's files."""
+        return sum(self.archive.size(name) for name, _ in user.images)
+
 
 def where(archive: Archive, member: str) -> str:
     """A member's name in a message."""

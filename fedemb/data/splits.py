@@ -76,7 +76,8 @@ def seeded_split(*, fractions: Mapping[str, float], seed: int) -> SplitOf:
 
     fractions: split -> expected share of the ids; they sum to 1.
     """
-    if not fractions or min(fractions.values()) < 0 or abs(sum(fractions.values()) - 1) > 1e-9:
+    shares = fractions.values()
+    if not shares or not min(shares) >= 0 or not abs(sum(shares) - 1) <= 1e-9:  # so that nan is refused
         raise ValueError(f"the splits' fractions must be 0 or above and sum to 1, got {dict(fractions)}")
 
     def split_of(id: str) -> str:

@@ -42,6 +42,7 @@ class StoreUsers(UserDataset):
         self._path, self._split, self._size = Path(path), split, None if size is None else tuple(size)
         self._folder = self._path / split
         self._manifest = _opened(self._path, split)
+        self.privacy_unit, self.trainable = self._manifest.info.user, self._manifest.info.trainable
         self._shape = _image_shape(self._folder, self._manifest, self._size)
         self._shards = Shards(self._folder, self._manifest)
 
@@ -72,6 +73,11 @@ class StoreUsers(UserDataset):
     def checksum(self) -> str:
         """Digest of all records."""
         return self._manifest.checksum
+
+    @property
+    def traces(self) -> frozenset[str]:
+        """The store, wherever a copy of it lies, and whatever else has the same records."""
+        return frozenset((self._manifest.info.seal, self._manifest.checksum))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

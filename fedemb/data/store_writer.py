@@ -22,6 +22,7 @@ from fedemb.core.files import locked, sha256, sync, write_atomically
 from fedemb.data.manifest import MANIFEST, Manifest, Shard, StoreInfo, write_manifest
 from fedemb.data.pictures import kind_of
 from fedemb.data.record import INSERT, INSERT_CLASS, MAX_RECORD_BYTES, TABLES, UserRecord, class_checksum, encode
+from fedemb.data.spool import unwritable
 from fedemb.data.user_ids import IdsOnce
 
 SHARD_BYTES = 1 << 29
@@ -78,10 +79,7 @@ def write_units(
             finally:
                 writer.clear_unfinished()
     except (sqlite3.Error, OSError) as error:
-        raise ValueError(
-            f"cannot write the store {folder} ({error}): make room there and run the same command again, which goes on "
-            "where it stopped, or pass another out="
-        ) from None
+        raise unwritable(f"the store {folder}", error) from None
 
 
 def _read(units: Units, first: int, folder: Path) -> Iterator[Sequence[UserRecord]]:

@@ -21,6 +21,8 @@ _INK, _PAPER, _NOISE = 200, 30, 20  # grey levels of 255; the noise is a standar
 class SyntheticUsers(UserDataset):
     """Users whose images show a block pattern for each class, displaced and with pixel noise."""
 
+    privacy_unit = "a made-up user of computed images (no person)"
+
     def __init__(
         self,
         *,

@@ -118,7 +118,7 @@ def open_images(request: Request, folder: Path, *, tars: Sequence[Path], ids: Co
             folder=folder,
             archives=[*trees, *packed],
             places=_places(folder, [*trees, *packed]),
-            source=_source(folder, [*files, *opened]),
+            source=sizes_source(folder, [*files, *opened]),
         )
 
 
@@ -139,8 +139,11 @@ def _places(folder: Path, archives: Sequence[Archive]) -> dict[str, tuple[int, s
     return places
 
 
-def _source(folder: Path, files: Iterable[Path]) -> Source:
-    """The files' names and sizes: reading hundreds of gigabytes of tar files for their digest would take hours."""
+def sizes_source(folder: Path, files: Iterable[Path]) -> Source:
+    """A digest over the files' names and sizes: reading hundreds of gigabytes of published files would take hours.
+
+    A file that is replaced by another one of the same size is not noticed.
+    """
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())

@@ -20,7 +20,13 @@ class UserDataset(ABC):
     """Images grouped by the person they belong to. Users are numbered 0 .. num_users - 1."""
 
     unit: ClassVar[str] = "user"
-    """What one "user" stands for, and so what the guarantee protects: "user", or "example" for a single image."""
+    """The level of the guarantee: "user", or "example" where every image is a user of its own."""
+
+    privacy_unit: str = "whoever the data set calls one"
+    """What the guarantee protects: a noun phrase that completes "a user is …", e.g. "a writer"."""
+
+    trainable: bool = True
+    """False where a user is nobody by construction, e.g. a block of test images: such users are to measure on."""
 
     @property
     @abstractmethod
@@ -61,6 +67,22 @@ class Described(Protocol):
     @property
     def checksum(self) -> str:
         """A digest that changes with the data."""
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """Says where its images lie; a UserDataset of files may have it."""
+
+    @property
+    def traces(self) -> frozenset[str]:
+        """Names of the files or stores: two data sets that have one in common have images in common."""
+
+
+def share_images(first: UserDataset, second: UserDataset) -> bool:
+    """Do both hold some of the same images, as far as they tell? By their traces, or by their checksums."""
+    if isinstance(first, Traced) and isinstance(second, Traced) and first.traces & second.traces:
+        return True
+    return isinstance(first, Described) and isinstance(second, Described) and first.checksum == second.checksum
 
 
 @runtime_checkable
@@ -158,6 +180,7 @@ class ExampleAsUser(UserDataset):
     """Every image of another data set as a user of its own: example-level privacy as a special case."""
 
     unit = "example"
+    privacy_unit = "a single image"
 
     def __init__(self, base: UserDataset) -> None:
         """base: its users' numbers of examples are read once, O(num_users of base) time and memory.
@@ -168,6 +191,11 @@ class ExampleAsUser(UserDataset):
         self._base, self._ends = base, np.cumsum(counts)
         if self.num_users == 0:
             raise ValueError("example-level privacy needs at least one example, got a data set without any")
+
+    @property
+    def traces(self) -> frozenset[str]:
+        """The base's."""
+        return self._base.traces if isinstance(self._base, Traced) else frozenset()
 
     @property
     def num_users(self) -> int:

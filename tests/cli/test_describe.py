@@ -25,6 +25,7 @@ def test_everything_that_is_known_is_told(describe, tmp_path):
     assert (code, err) == (0, "")
     for words in (
         "2 users, 4 images, 3 classes",
+        "a user is            a writer\n",
         "images per user      min 1, 10 % 1, median 1, 90 % 3, max 3, mean 2.0",
         "classes per user     min 1, 10 % 1, median 1, 90 % 3, max 3, mean 2.0",
         "left out             1,234 images missing",
@@ -41,6 +42,11 @@ def test_splits_come_in_the_usual_order(describe):
     _, out, _ = describe(["test", "other", "train", "validation"])
     heads = [line.split()[1] for line in out.splitlines() if line.startswith("toy")]
     assert heads == ["train", "validation", "test", "other"]
+
+
+def test_users_who_are_nobody_are_told(describe):
+    _, out, _ = describe(["test"], user="a block of images", trainable=False)
+    assert "a user is            a block of images: to measure on, not to train on" in out
 
 
 def test_images_that_are_not_to_be_shown_are_not_drawn(describe, tmp_path):

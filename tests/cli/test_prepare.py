@@ -15,9 +15,9 @@ from fedemb.data.preparation import Split, prepare_splits
 from fedemb.data.record import UserRecord
 
 def prepare(request, *, pixel):
-    info = StoreInfo(name="mine", split="train", image_shape=(1, 2, 2), classes=1, polarity="ink 255 on 0",
-                     description=f"pixels are {pixel}", licence="CC0", notice="", sources=(), command="prepare mine",
-                     redistributable=False)
+    info = StoreInfo(name="mine", split="train", user="a letter", image_shape=(1, 2, 2), classes=1,
+                     polarity="ink 255 on 0", description=f"pixels are {pixel}", licence="CC0", notice="",
+                     sources=(), command="prepare mine", redistributable=False)
     def records(unit):
         return [UserRecord.from_pixels(id=unit, images=np.full((2, 1, 2, 2), pixel, np.uint8), labels=np.zeros(2, int))]
     split = Split(info=info, users=3, units=["a", "b", "c"], records=records, left_out={"users without an image": 4})
@@ -127,6 +127,23 @@ def test_mistakes_are_one_line_and_exit_2(tmp_path, fedemb):
         assert message in err
         assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_place_for_stores_is_a_folder_with_a_name(fedemb, tmp_path, monkeypatch):
+    """An empty name is easily passed by a shell variable that is not set, and would be the folder one is in."""
+    monkeypatch.chdir(tmp_path)
+    for words, message in (
+        (("out=",), "out= is empty: pass out=<a folder>"),
+        (("out=' '",), "out= is empty"),
+        (("out=null",), "out= is empty"),
+        (("source=",), "source= is empty: pass source=<a folder>"),
+        ((f"out={__file__}",), f"{__file__} is no folder, out={__file__} must be one: pass out="),
+    ):
+        code, out, err = fedemb("prepare", "omniglot", *words)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"fedemb: {message}")
+        assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("word", ["overwrite=no", "allow_partial=no", "overwrite=1"])

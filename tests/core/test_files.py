@@ -33,6 +33,25 @@ def test_a_folder_is_held_once_and_let_go_after_an_error(tmp_path):
     with pytest.raises(KeyError), locked(folder, "in use"):
         raise KeyError
     with locked(folder, "in use"):
+        (folder / "file").touch()
+    assert [file.name for file in folder.iterdir()] == ["file"]
+
+
+def test_a_folder_that_was_made_and_stays_empty_goes(tmp_path):
+    (tmp_path / "there").mkdir()
+    for folder in (tmp_path / "there", tmp_path / "new" / "folder"):
+        with pytest.raises(KeyError), locked(folder, "in use"):
+            raise KeyError
+    assert [file.name for file in tmp_path.rglob("*")] == ["there"]
+
+
+def test_a_file_that_its_holder_removes_is_not_held_by_who_opened_it_before(tmp_path, monkeypatch):
+    """Else a third one would make the file anew and hold it too."""
+    monkeypatch.setattr("fcntl.flock", lambda handle, how: (tmp_path / "a").unlink())
+    with pytest.raises(ValueError, match=r"^in use$"), held(tmp_path / "a", "in use"):
+        pass
+    monkeypatch.setattr("fcntl.flock", lambda handle, how: (tmp_path / "a").unlink() or (tmp_path / "a").touch())
+    with pytest.raises(ValueError, match=r"^in use$"), held(tmp_path / "a", "in use"):
         pass
 
 

@@ -71,6 +71,39 @@ def test_no_more_items_are_out_than_workers_and_those_ahead(count, ahead):
     assert next(asked) == 41 + count + ahead
 
 
+@pytest.mark.parametrize(("bytes_ahead", "most"), [(0, 1), (99, 1), (250, 2), (300, 3), (10_000, 7)])
+def test_large_items_are_out_only_as_far_as_their_bytes_fit(bytes_ahead, most):
+    """Items of 100 bytes, 3 workers and 3 ahead: by number alone, 7 would be out when the first is taken."""
+    worked, lock = [], threading.Lock()
+
+    def work(item):
+        with lock:
+            worked.append(item)
+        return item
+
+    with Workers.threads(work, 3) as workers:
+        results = workers.map(range(30), ahead=3, size=lambda item: 100, bytes_ahead=bytes_ahead)
+        for taken in range(5):
+            assert next(results) == taken
+            time.sleep(0.02)  # the workers have time to run away
+            assert len(worked) <= taken + most
+        assert until(lambda: len(worked) == 4 + most)
+        assert list(results) == list(range(5, 30))
+
+
+def test_one_large_item_among_small_ones_waits_for_its_room():
+    sizes = [1, 1, 500, 1, 1, 1]
+    worked = []
+    with Workers.threads(lambda item: worked.append(item) or item, 2) as workers:
+        results = workers.map(range(6), ahead=2, size=sizes.__getitem__, bytes_ahead=100)
+        seen = []
+        for result in results:
+            time.sleep(0.02)
+            seen.append((result, 2 in worked, 3 in worked))
+    assert seen[:3] == [(0, False, False), (1, False, False), (2, True, False)]
+    assert [result for result, *_ in seen] == [*range(6)]
+
+
 def test_alone_works_when_asked_and_not_before():
     worked = []
     with Workers.alone(worked.append) as workers:

@@ -12,6 +12,7 @@ from fedemb.data.manifest import StoreInfo
 from fedemb.data.record import UserRecord, digest
 from fedemb.data.store import StoreUsers
 from fedemb.data.store_writer import write_units
+from fedemb.data.users import ExampleAsUser, InMemoryUsers, share_images
 from fedemb.testing import check_user_dataset
 
 OWNED = {"Ann": "abcc", "Bob": "bdc", "Cid": "", "Dan": "b", "Eve": "eff"}
@@ -35,8 +36,8 @@ def store(folder, owned=OWNED):
         for number, (user, letters) in enumerate(owned.items())
     ]
     info = StoreInfo(
-        name="mine", split="train", image_shape=(1, 2, 2), classes=len(owned), polarity="grey", description="",
-        licence="", notice="", sources=(), command="prepare",
+        name="mine", split="train", user="an owner", image_shape=(1, 2, 2), classes=len(owned), polarity="grey",
+        description="", licence="", notice="", sources=(), command="prepare",
     )  # fmt: skip
     write_units(
         folder / "train", info=info, units=lambda first: [[record] for record in records][first:], shard_bytes=8
@@ -126,3 +127,14 @@ def test_a_store_that_is_not_there(tmp_path):
 def test_a_damaged_store_is_told(tmp_path):
     with pytest.raises(ValueError, match="record of user 3 does not match its checksum; prepare it again"):
         SharedImages(damaged(store(tmp_path)), "train")
+
+
+def test_a_store_is_known_again_behind_what_changes_it(tmp_path):
+    """With one owner an image, or every image a user; images in memory are not taken for it."""
+    whole, one = StoreUsers(path=store(tmp_path)), OneOwner(path=tmp_path)
+    single, memory = ExampleAsUser(whole), InMemoryUsers([whole.load([0])])
+    for first, second in ((whole, one), (one, whole), (one, single), (single, whole)):
+        assert share_images(first, second)
+    for first, second in ((memory, whole), (ExampleAsUser(memory), single)):
+        assert not share_images(first, second)
+    assert (one.privacy_unit, one.trainable) == ("an owner", True)

@@ -28,9 +28,9 @@ def pixels(channels):
 
 def info(**changes):
     fields = {
-        "name": "mine", "split": "train", "image_shape": (3, 3, 2), "classes": 3, "label": "class", "polarity": "RGB",
-        "description": "random", "licence": "for research only", "notice": "Ask the authors.", "redistributable": False,
-        "sources": (), "command": "fedemb prepare mine",
+        "name": "mine", "split": "train", "user": "a zoo", "image_shape": (3, 3, 2), "classes": 3, "label": "class",
+        "polarity": "RGB", "description": "random", "licence": "for research only", "notice": "Ask the authors.",
+        "redistributable": False, "sources": (), "command": "fedemb prepare mine",
     }  # fmt: skip
     return StoreInfo(**{**fields, **changes})
 
@@ -98,6 +98,7 @@ def test_terms_and_kinds_of_columns_are_in_the_file(tmp_path):
     exported = export_store(store(tmp_path), "train", tmp_path / "out.parquet")
     told = metadata(tmp_path / "out.parquet")
     assert (told["fedemb"]["licence"], told["fedemb"]["notice"]) == ("for research only", "Ask the authors.")
+    assert told["fedemb"]["user"] == "a zoo"
     assert told["fedemb"]["redistributable"] is False
     assert (told["fedemb"]["name"], told["fedemb"]["users"]) == ("mine", 3)
     assert told["huggingface"]["info"]["features"]["label"] == {"names": ["cat", "dog", "emu"], "_type": "ClassLabel"}

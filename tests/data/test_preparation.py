@@ -1,5 +1,7 @@
 """Preparing several splits: what is there and whole is kept, other data are not replaced unasked."""
 
+import json
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ def info(split):
     return StoreInfo(
         name="toy",
         split=split,
+        user="a writer",
         image_shape=(1, 2, 2),
         classes=2,
         polarity="ink 255 on 0",
@@ -201,6 +204,66 @@ def test_a_source_must_be_there(tmp_path, out):
         request(out).existing_source("x.zip from y")
     with pytest.raises(ValueError, match=r"^no .*/none: get x.zip from y and pass source="):
         Request(source=tmp_path / "none", out=out).existing_source("x.zip from y")
+
+
+@pytest.mark.parametrize(("size", "most"), [(0, 6), (100, 1), (50, 2)])
+def test_large_units_wait_only_as_far_as_their_bytes_fit(out, reader, monkeypatch, size, most):
+    """One worker has 100 bytes here: by number alone, six units of a hundred megabytes could be in memory."""
+    monkeypatch.setattr("fedemb.data.preparation._BYTES_AHEAD", 100)
+    reader.noted.mkdir()
+
+    def begun(item):
+        """How many units have been begun with, once no more are."""
+        count, end = -1, time.monotonic() + 20
+        while count < item + most and time.monotonic() < end:
+            count = len(list(reader.noted.iterdir()))
+            time.sleep(0.1 if count == item + most else 0.01)  # time for one too many
+        return len(list(reader.noted.iterdir()))
+
+    def progress(items, *, label, total, done=0):
+        for number, item in enumerate(items):
+            if number < 2 and label == "toy train":
+                assert begun(number) == number + most
+            yield item
+
+    wanted = [replace(split, size=lambda unit: size) for split in splits(reader, units=range(1, 10))]
+    prepare_splits(request(out, workers=1, progress=progress), wanted)
+
+
+def test_a_place_for_stores_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "deep" / "er"):
+        with pytest.raises(ValueError, match=rf"^{tmp_path}/file is no folder, out={out} must be one: pass out="):
+            request(out)
+    assert request(tmp_path / "none" / "deep").out == tmp_path / "none" / "deep"
+
+
+def test_what_a_killed_run_left_is_removed_and_a_refusal_leaves_the_rest_as_it_was(out, reader):
+    out.mkdir()
+    (out / ".fedemb-0.spool.partial").touch()
+    (out / ".mine").touch()
+    with pytest.raises(ValueError, match="toy train has no user"):
+        prepare_splits(request(out), splits(reader, units=()))
+    assert [file.name for file in out.rglob("*")] == [".mine"]
+    with pytest.raises(ValueError, match="unit 1 cannot be read"):
+        prepare_splits(request(out), splits(replace(reader, fails=1)))
+    assert [file.name for file in out.rglob("*")] == [".mine"]
+
+
+def test_the_command_of_a_store_that_lacks_something_allows_that(out, reader):
+    whole, part = (
+        replace(split, left_out=left) for split, left in zip(splits(reader), ({}, {"images missing": 2}), strict=True)
+    )
+    made = prepare_splits(request(out), [whole, part]).manifests
+    assert [one.info.command for one in made] == ["fedemb prepare toy", "fedemb prepare toy allow_partial=true"]
+
+
+def test_a_manifest_without_shards_is_told(out, reader):
+    prepare_splits(request(out), splits(reader))
+    manifest = out / "train" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "shards": []}))
+    with pytest.raises(ValueError, match=r"manifest.json is damaged \(toy has no shards\): prepare the store again"):
+        prepare_splits(request(out), splits(reader))
 
 
 @pytest.mark.parametrize("workers", [-1, 1.5, True])

@@ -41,6 +41,7 @@ def test_originals_are_the_members_themselves(archive):
     read = ReadOriginals(archive=archive, picture=Picture(channels=3, short_side=4))
     (record,) = pickle.loads(pickle.dumps(read))(USER)
     assert list(record.images) == [archive.read("u/3.png"), archive.read("u/1.png")]
+    assert read.size(USER) == sum(map(len, record.images))
     (smaller,) = ReadOriginals(archive=archive, picture=Picture(channels=3, short_side=2))(USER)
     assert Image.open(io.BytesIO(smaller.images[0])).size == (3, 2)
 

@@ -1,6 +1,7 @@
 """Who is in which split: by a file that is read to the letter, or by a rule that other ids do not move."""
 
 import hashlib
+import math
 
 import numpy as np
 import pytest
@@ -101,7 +102,9 @@ def test_all_goes_to_the_only_split_and_none_to_one_of_no_share():
     assert "no" not in {seeded_split(fractions={"no": 0.0, "all": 1.0}, seed=0)(str(n)) for n in range(1000)}
 
 
-@pytest.mark.parametrize("fractions", [{}, {"a": 0.5}, {"a": 1.5, "b": -0.5}, {"a": 0.6, "b": 0.6}])
+@pytest.mark.parametrize(
+    "fractions", [{}, {"a": 0.5}, {"a": 1.5, "b": -0.5}, {"a": 0.6, "b": 0.6}, {"a": 0.5, "b": math.nan}]
+)
 def test_fractions_that_are_none_are_refused(fractions):
     with pytest.raises(ValueError, match="must be 0 or above and sum to 1"):
         seeded_split(fractions=fractions, seed=0)

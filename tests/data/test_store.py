@@ -209,10 +209,14 @@ def test_a_missing_store_says_how_to_make_it(tmp_path):
     [
         (lambda fields: "{", "manifest.json is damaged"),
         (lambda fields: "[]", "format None"),
-        (lambda fields: json.dumps({**fields, "format": 1}), "format 1, this fedemb reads 2: prepare"),
+        (lambda fields: json.dumps({**fields, "format": 1}), "format 1, this fedemb reads 3: prepare"),
         (lambda fields: json.dumps({**fields, "colour": 1}), "manifest.json is damaged .*colour"),
         (lambda fields: json.dumps({k: v for k, v in fields.items() if k != "shards"}), "is damaged .*shards"),
         (lambda fields: json.dumps({**fields, "info": {**fields["info"], "codec": "webp"}}), "'webp', this fedemb kn"),
+        (
+            lambda fields: json.dumps({**fields, "info": {**fields["info"], "user": ""}}),
+            "damaged .*user must be a noun",
+        ),
         (lambda fields: json.dumps({**fields, "users": 8}), r"is damaged .*toy has 8 users, its shards have \[7\]"),
         (lambda fields: json.dumps({**fields, "shards": []}), "manifest.json is damaged"),
     ],

@@ -73,10 +73,11 @@ def test_the_manifest_says_terms_and_what_is_missing(tmp_path):
     manifest = read_manifest(tmp_path / "out" / "train")
     assert manifest.left_out == {"people missing": 27, "images missing": 291}
     assert read_manifest(tmp_path / "out" / "test").left_out == {"people missing": 8, "images missing": 94}
+    assert manifest.info.user == "a person"
     assert not manifest.info.presentable
     assert not manifest.info.redistributable
     assert "Olivetti Research Laboratory" in manifest.info.notice
-    assert manifest.info.command == "fedemb prepare att_faces size=56 source=<folder>"
+    assert manifest.info.command == "fedemb prepare att_faces size=56 source=<folder> allow_partial=true"
     assert [source.file for source in manifest.info.sources] == ["att_faces.zip", "splits/att_faces.txt"]
 
 

@@ -196,7 +196,9 @@ def test_tffs_own_users(tmp_path):
     ]
     assert got == everything[:10]  # "7" has the first five, "10" the next
     assert (test.num_users, test.num_examples_total) == (2, 10)
-    assert read_manifest(tmp_path / "out" / "train").info.name == "cifar100_tff"
+    train, test = (read_manifest(tmp_path / "out" / split).info for split in ("train", "test"))
+    assert train.name == "cifar100_tff"
+    assert train.user == test.user == "a made-up partition cell (no person)"
     with pytest.raises(
         ValueError, match=r"holds 4 users, published are 500 users|holds 20 images, published are 50000"
     ):
@@ -216,11 +218,14 @@ def test_the_manifest_says_that_nobody_is_behind_the_users(tmp_path):
     )
     assert "an epsilon over them protects nobody" in manifest.info.description
     assert manifest.info.label == "class"
+    assert (manifest.info.user, manifest.info.trainable) == ("a made-up partition cell (no person)", True)
+    test = read_manifest(tmp_path / "out" / "test").info
+    assert (test.user, test.trainable) == ("a class of the test images (no person)", False)
     assert not manifest.info.redistributable
     assert not manifest.info.presentable
     assert manifest.info.command == (
         "fedemb prepare cifar100 partition=pachinko num_users=2 examples_per_user=5 concentration=[0.1,10.0] "
-        "partition_seed=0 source=<folder>"
+        "partition_seed=0 source=<folder> allow_partial=true"
     )
     assert [source.file for source in manifest.info.sources] == ["some_cifar100.zip", "splits/cifar100_coarse.txt"]
     assert manifest.left_out == {"images missing": 49_980, "images without a user": 10}

@@ -90,9 +90,10 @@ def test_the_manifest_says_terms_and_what_is_missing(tmp_path):
         "images missing": 72_000 - 3,
     }
     assert (train.info.codec, train.info.image_shape, train.info.classes) == ("png", (3, 112, 112), 6)
+    assert train.info.user == "a synthetic identity"
     assert not train.info.redistributable
     assert "non-commercial" in train.info.licence
-    assert train.info.command == "fedemb prepare digiface part=both source=<folder>"
+    assert train.info.command == "fedemb prepare digiface part=both source=<folder> allow_partial=true"
     assert [source.file for source in train.info.sources] == [*TRAIN, *FIVE, "splits/digiface.txt"]
     assert [source.file for source in read_manifest(tmp_path / "out" / "test").info.sources] == [
         *HELD_OUT,

@@ -67,6 +67,7 @@ def test_a_folder_of_save_to_disk(tmp_path):
     assert (info.label, info.classes, info.codec, info.image_shape) == ("class", 3, "mixed", (1, None, None))
     assert (info.licence, info.redistributable, info.polarity) == ("not stated", False, "grey")
     assert "/" not in info.command
+    assert info.user == f'one value of the column "{WRITERS.user}"'
     assert len(info.sources) == 4
 
 

@@ -2,9 +2,11 @@
 
 import io
 import pickle
+import shlex
 import tarfile
 import zipfile
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from PIL import Image
 
 from fedemb.data.image_list import SplitRule
 from fedemb.data.own_images import OwnImages
-from fedemb.data.preparation import Request
+from fedemb.data.preparation import Request, Split
 from fedemb.data.store import StoreUsers
 from fedemb.data_prep import image_folder
 
@@ -66,13 +68,24 @@ def test_classes_as_users_keep_their_files_as_they_are(tmp_path):
     assert (info.name, info.label, info.classes, info.codec) == ("mine", "identity", 2, "mixed")
     assert users.class_name(1) == "dög, 2"
     assert info.command == "fedemb prepare image_folder source=<folder> user=class name=mine"
+    assert info.user == "a class of images"
 
 
 def test_folders_as_users_have_classes(tmp_path):
     prepare(folder(tmp_path, [f"train/{name}" for name in PEOPLE]), tmp_path / "out", user="folder")
     labels = {user: [label for label, _ in own] for user, own in contents(tmp_path / "out").items()}
     assert labels == {"ann": [0, 1], "bob": [1]}
-    assert StoreUsers(path=tmp_path / "out", size=(4, 3)).manifest.info.label == "class"
+    info = StoreUsers(path=tmp_path / "out", size=(4, 3)).manifest.info
+    assert (info.label, info.user) == ("class", "one directory of images")
+
+
+def test_the_owner_says_what_a_user_is(tmp_path):
+    prepare(folder(tmp_path, CLASSES), tmp_path / "out", privacy_unit="a cat's owner")
+    info = StoreUsers(path=tmp_path / "out", size=(4, 3)).manifest.info
+    assert info.user == "a cat's owner"
+    assert shlex.split(info.command)[-1] == 'privacy_unit="a cat\'s owner"'  # as Hydra wants it
+    refused(lambda: OwnImages(name="a", privacy_unit="a\nb"), "privacy_unit must be a noun phrase in one line")
+    refused(lambda: OwnImages(name="a", privacy_unit=" "), "privacy_unit must be a noun phrase in one line")
 
 
 def test_one_split_alone_is_no_folder_around_everything(tmp_path):
@@ -155,10 +168,58 @@ def refused(call, *words):
         (("cat/0.png", "dog/0.png"), "folder", ["cat/0.png is not at <user>/<class>/<file>", "user=class"]),
         (("0.png",), "class", ["0.png is not at <class>/<file>"]),
         (("train/notes.txt",), "class", ["source holds no image (.png"]),
+        (
+            PEOPLE,
+            "class",
+            ["ann/cat/0.png is not at <class>/<file> or <split>", "'ann' is no split", "pass user=folder"],
+        ),
+        (
+            ("train/cat/0.png", "extra/cat/1.png"),
+            "class",
+            ["extra/cat/1.png", "'extra' is no split", "valid, validation"],
+        ),
+        (("people/Train/cat/0.png", "people/test/emu/0.png"), "class", ["'Train' is no split: call it one of train,"]),
+        (("a/ann/cat/0.png", "b/bob/cat/0.png"), "folder", ["'a' is no split", "move what is in it one folder up"]),
     ],
 )
 def test_another_layout_is_refused(tmp_path, names, user, words):
     refused(lambda: prepare(folder(tmp_path, names), tmp_path / "out", user=user), *words)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("called", "split"), [("training", "train"), ("valid", "validation"), ("testing", "test")])
+def test_splits_have_their_usual_spellings(tmp_path, called, split):
+    prepare(folder(tmp_path, [f"{called}/emu/0.png", f"{called}/cat/0.png"]), tmp_path / "out")
+    assert set(contents(tmp_path / "out", split)) == {"cat", "emu"}
+
+
+def test_an_image_that_changed_and_kept_its_size_is_noticed(tmp_path, monkeypatch):
+    """By the next run, be the store whole or only its first shards: those of the old image would stay in it."""
+    names = [f"train/{user}/0.png" for user in "abc"]
+    source = folder(tmp_path, names)
+    monkeypatch.setattr("fedemb.data.own_images.Split", partial(Split, shard_bytes=1))
+    whole = (source / names[2]).read_bytes()
+    (source / names[2]).write_bytes(b"no image")
+    refused(lambda: prepare(source, tmp_path / "out"), names[2])
+    assert len(list((tmp_path / "out" / "train").glob(".*.json.partial"))) == 2
+    (source / names[2]).write_bytes(whole)
+    other = bytearray((source / names[0]).read_bytes())
+    other[:] = image("other")[: len(other)].ljust(len(other), b"\0")
+    (source / names[0]).write_bytes(other)
+    prepare(source, tmp_path / "out")
+    assert contents(tmp_path / "out")["a"] == [(0, bytes(other))]
+    (source / names[0]).write_bytes(image(names[0]))
+    refused(lambda: prepare(source, tmp_path / "out"), "other sources", "overwrite=true")
+
+
+def test_how_large_a_user_is(tmp_path, monkeypatch):
+    """So that large users do not wait in memory by the dozen."""
+    asked = []
+    monkeypatch.setattr(image_folder, "prepare_splits", lambda request, splits: asked.extend(splits))
+    prepare(folder(tmp_path, CLASSES), tmp_path / "out")
+    (train,) = (split for split in asked if split.info.split == "train")
+    expected = [[*map(len, map(image, CLASSES[:2]))], [len(image(CLASSES[2]))]]
+    assert [train.size(unit) for unit in train.units] == list(map(sum, expected))
 
 
 def bomb():

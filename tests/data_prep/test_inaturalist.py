@@ -93,12 +93,20 @@ def test_what_the_store_says_of_itself(tmp_path):
     assert (info.name, info.codec, info.classes, info.label) == ("inaturalist", "jpeg", 1203, "class")
     assert (info.redistributable, info.presentable) == (False, False)
     assert "non-commercial" in info.licence
-    assert info.command == "fedemb prepare inaturalist source=<folder> partition=user_120k"
+    assert info.command == "fedemb prepare inaturalist source=<folder> partition=user_120k allow_partial=true"
     geo = prepare(source, tmp_path / "geo", partition="geo_30k", short_side=6).manifests[0].info
+    assert (info.user, geo.user) == ("an iNaturalist observer", "a geographic cell (not a person)")
+    assert read_manifest(tmp_path / "geo" / "test").info.user.startswith("a block of 8 test images")
     assert geo.name == "inaturalist_geo_30k"
-    assert geo.command.endswith("partition=geo_30k short_side=6")
+    assert geo.command.endswith("partition=geo_30k short_side=6 allow_partial=true")
     with pytest.raises(ValueError, match=r"holds another store \(name 'inaturalist' and not 'inaturalist_geo_30k'\)"):
         prepare(source, tmp_path / "out", partition="geo_30k")
+
+
+def test_a_source_that_is_one_of_the_tables_is_told_what_is_expected(tmp_path):
+    source = published(tmp_path / "inat", wide_tables()) / "iNaturalist_train.csv"
+    with pytest.raises(ValueError, match=r"^no iNaturalist_train.csv, .* in .*get one of them and pass its folder$"):
+        prepare(source, tmp_path / "out")
 
 
 @pytest.mark.parametrize("form", ["folder", "zip", "loose"])

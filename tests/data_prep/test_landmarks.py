@@ -81,8 +81,10 @@ def test_authors_are_users_and_files_stay_as_they_are(tmp_path):
     assert (info.name, info.codec, info.classes, info.label) == ("gld23k", "jpeg", 203, "class")
     assert info.image_shape == (3, None, None)
     assert (info.redistributable, info.presentable) == (False, False)
-    assert info.command == "fedemb prepare gld23k source=<folder>"
-    assert "no person" in read_manifest(tmp_path / "out" / "test").info.description
+    assert info.command == "fedemb prepare gld23k source=<folder> allow_partial=true"
+    assert (info.user, info.trainable) == ("an author of photographs", True)
+    test = read_manifest(tmp_path / "out" / "test").info
+    assert (test.user, test.trainable) == ("a block of 8 test images in the order of the source (no person)", False)
     assert [source.file for source in info.sources] == ["mini_gld_train_split.csv", "gld/"]
 
 
@@ -311,7 +313,7 @@ def test_short_side_makes_larger_images_smaller_once(tmp_path):
     photos = {id: photo(number, size=(60, 40) if number % 2 else (20, 10)) for number, id in enumerate(IDS)}
     prepare(published(tmp_path / "gld", photos=photos), tmp_path / "out", short_side=20)
     users = StoreUsers(path=tmp_path / "out", size=(8, 8))
-    assert users.manifest.info.command == "fedemb prepare gld23k source=<folder> short_side=20"
+    assert users.manifest.info.command == "fedemb prepare gld23k source=<folder> short_side=20 allow_partial=true"
     assert "the short side at most 20 pixels" in users.manifest.info.description
     train, _ = stored(tmp_path / "out")
     assert [image == photos[IDS[number]] for number in (0, 2, 4) for image, _ in train[AUTHOR]].count(True) == 3

@@ -79,8 +79,8 @@ def test_characters_are_users_in_four_orientations(tmp_path, prepare):
     test_users = StoreUsers(path=tmp_path / "omniglot", split="test")
     assert [test_users.user_id(user) for user in range(2)] == ["Angelic/character01", "ULOG/character07"]
     assert [test_users.class_name(label) for label in range(2)] == [
-        "Angelic/character01/turn000",
-        "ULOG/character07/turn000",
+        "Angelic/character01",
+        "ULOG/character07",
     ]
     assert test_users.load([0, 1])["label"].tolist() == [0, 0, 1, 1]
 
@@ -102,9 +102,11 @@ def test_ink_is_white_on_black_at_28_pixels_upright(tmp_path, prepare):
 def test_the_manifest_says_where_the_data_come_from(tmp_path, prepare):
     prepare(published(tmp_path / "zips"), tmp_path / "omniglot")
     info = read_manifest(tmp_path / "omniglot" / "train").info
+    assert info.user == "a character turned by 0, 90, 180 or 270 degrees"
+    assert read_manifest(tmp_path / "omniglot" / "test").info.user == "a character"
     assert info.licence == "MIT, © 2015 Brenden Lake"
     assert "The MIT License" in info.notice
-    assert info.command == "fedemb prepare omniglot user=character"
+    assert info.command == "fedemb prepare omniglot"
     assert info.polarity == "ink 255 on 0"
     assert [(source.file, len(source.sha256)) for source in info.sources] == [("images_background.zip", 64)]
 
@@ -121,8 +123,9 @@ def test_a_drawer_is_a_user_of_one_image_a_character(tmp_path, prepare):
     ]
     assert [users.labels(user).tolist() for user in range(4)] == [[0, 1], [0, 1], [2], [2]]
     assert [users.class_name(label) for label in range(3)] == ALPHABETS["images_background"]
-    assert (users.manifest.info.name, users.manifest.info.label) == ("omniglot_drawer", "class")
-    assert users.manifest.info.command == "fedemb prepare omniglot user=drawer"
+    assert (users.manifest.info.name, users.manifest.info.label) == ("omniglot_drawers", "class")
+    assert users.manifest.info.command == "fedemb prepare omniglot_drawers"
+    assert users.manifest.info.user == "a drawer of one alphabet"
     # the block of ink of character i and drawer d starts at 15 i + 30 d of 105 pixels: column 4 i + 8 d of 28
     columns = [image[0, 3].numpy().argmax() for user in range(4) for image in users.load([user])["image"]]
     assert [round(float(column) / 4) for column in columns] == [0, 1, 2, 3, 2, 4]

@@ -76,6 +76,7 @@ def test_a_writer_is_a_user_with_all_its_images_in_order(tmp_path, packed):
     assert test.left_out == {**MISSING["test"], "rows of QMNIST's labels without an image": 2}
     assert (train.info.classes, train.info.label, train.info.polarity) == (10, "class", "ink 255 on 0")
     assert len(train.info.sources) == 3
+    assert train.info.user == "a writer"
 
 
 def test_a_writer_of_both_parts_is_refused(tmp_path):

@@ -64,6 +64,7 @@ def test_a_table_beside_its_images(tree, tmp_path):
     info = StoreUsers(path=tmp_path / "out", size=(4, 3)).manifest.info
     assert [source.file for source in info.sources] == ["table.csv", "tree/", "users and their files"]
     assert info.command == "fedemb prepare table source=<table> name=mine"
+    assert info.user == 'one value of the column "user"'
 
 
 def test_a_table_elsewhere_and_images_in_a_zip(tree, tmp_path):
@@ -98,10 +99,11 @@ def test_what_was_exported_is_prepared_to_the_same_users(tree, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([*ROWS, ("bob", "c.png", "cat")], r"tree has no c.png, nor 0 more of the 4 files that .*table.csv lists: put"),
+        ([*ROWS, ("bob", "c.png", "cat")], r"tree lacks c.png of the 4 files that .*table.csv lists: put"),
+        ([*ROWS, ("bob", "c.png", "cat"), ("bob", "d.png", "cat")], r"lacks c.png and 1 others of .* or pass images=<"),
         ([*ROWS, ("bob", "../c.png", "cat")], r"table.csv, line 6: '../c.png' leaves the images' folder"),
         ([*ROWS, ROWS[0]], r"table.csv: user 'zoë, 2' has the image a/0.png twice"),
-        ([("bob", "table.csv", "cat")], r"table.csv: cannot be read as an image"),
+        ([("bob", "table.csv", "cat")], r"table.csv: cannot be read as an image .*: replace the file or leave it out"),
     ],
 )
 def test_mistakes_are_one_line(tree, tmp_path, rows, message):

@@ -34,6 +34,18 @@ if __name__ == "__main__":
 """
 
 
+SPOOLING = """
+import time
+from pathlib import Path
+from fedemb.data.spool import spooling
+
+with spooling(Path("out"), Path("all_data_0.json")) as spool:
+    spool.write([bytes(1000)])
+    print("spooled", flush=True)
+    time.sleep(60)
+"""
+
+
 def start(folder, *words):
     """A process in a group of its own, as a shell's foreground job is."""
     return subprocess.Popen(
@@ -142,6 +154,19 @@ def test_ctrl_c_ends_at_once_without_orphans(tmp_path):
     assert (process.returncode, err) == (130, "fedemb: interrupted\n")
     assert all(map(is_gone, workers))
     assert_goes_on(tmp_path)
+
+
+def test_what_a_killed_run_has_spooled_is_removed_by_one_that_spools_nothing(tmp_path):
+    """It may be as large as the data set. One in use stays: two runs may be at it."""
+    process = start(tmp_path, SPOOLING)
+    assert process.stdout.readline() == "spooled\n"
+    prepare(tmp_path)
+    (spool,) = (tmp_path / "out").glob(".*")
+    assert spool.stat().st_size == 1000
+    process.kill()
+    process.communicate()
+    prepare(tmp_path)
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["train"]
 
 
 def test_two_at_once(tmp_path):

@@ -9,6 +9,7 @@ from fedemb.data.store_writer import write_units
 INFO = StoreInfo(
     name="toy",
     split="train",
+    user="a writer",
     image_shape=(1, 2, 2),
     classes=3,
     label="class",

@@ -33,6 +33,7 @@ def prepare(request, *, seconds=0.0):
     info = StoreInfo(
         name="slow",
         split="train",
+        user="a number",
         image_shape=(1, 8, 8),
         classes=USERS,
         polarity="ink 255 on 0",

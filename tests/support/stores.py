@@ -12,6 +12,7 @@ COUNTS = [3, 0, 1, 5, 2, 0, 4]
 INFO = StoreInfo(
     name="toy",
     split="train",
+    user="a writer",
     image_shape=SHAPE,
     classes=100,
     polarity="ink 255 on 0",

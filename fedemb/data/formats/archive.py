@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from fedemb.core.files import sha256
+from fedemb.core.workers import Workers
 from fedemb.data.formats import tar
 from fedemb.data.formats.members import MAX_MEMBER_BYTES as MAX_MEMBER_BYTES
 from fedemb.data.formats.members import Wanted, check_names, check_once, check_size, damaged
 from fedemb.data.manifest import Source
 
 _ENCRYPTED = 1  # bit of a zip member's flags
+_FILES_AT_ONCE = 256  # whose digests a thread makes
 
 
 class Archive(ABC):
@@ -42,8 +44,12 @@ class Archive(ABC):
         """
 
     @abstractmethod
+    def size(self, name: str) -> int:
+        """How many bytes `read` gives. Raises: ValueError in one line if there is no such member."""
+
+    @abstractmethod
     def source(self) -> Source:
-        """The container's name and digest."""
+        """The container's name and a digest of all its bytes, or of all that is read from it."""
 
 
 @contextmanager
@@ -60,13 +66,13 @@ def open_archive(path: Path, *, scratch: Path, wanted: Wanted = bool) -> Iterato
         yield ZipArchive(path, wanted)
     elif path.name.lower().endswith(tar.SUFFIXES):
         if not path.exists():
-            raise ValueError(f"no file {path}")
+            raise ValueError(f"no file {path}: pass a folder, .zip or .tar that is there")
         with tar.opened_tar(path, scratch, wanted) as (file, places):
             yield SliceArchive(path, file, places)
     elif path.exists():
         raise ValueError(f"{path} is no folder, .zip or .tar: pass the file as it was published")
     else:
-        raise ValueError(f"no file {path}")
+        raise ValueError(f"no file {path}: pass a folder, .zip or .tar that is there")
 
 
 @contextmanager
@@ -101,22 +107,31 @@ class FolderArchive(Archive):
     def read(self, name: str) -> bytes:
         """A file's content."""
         file = self._path / name
+        check_size(self.size(name), f"{file}")
         try:
-            check_size(file.stat().st_size, f"{file}")
             return file.read_bytes()
         except OSError as error:
             _raise(error)
 
+    def size(self, name: str) -> int:
+        """A file's size."""
+        try:
+            return (self._path / name).stat().st_size
+        except OSError as error:
+            _raise(error)
+
     def source(self) -> Source:
-        """A digest over names and sizes."""
+        """A digest over the wanted files' names and contents; reads each of them once, by a thread on each core."""
         digest = hashlib.sha256()
-        for name in self._names:
-            try:
-                size = (self._path / name).stat().st_size
-            except OSError as error:
-                _raise(error)
-            digest.update(f"{name}\0{size}\0".encode())
+        some = [self._names[first : first + _FILES_AT_ONCE] for first in range(0, len(self._names), _FILES_AT_ONCE)]
+        with Workers.threads(self._digests, os.cpu_count() or 1) as workers:
+            for told in workers.map(some):
+                digest.update(told)
         return Source(file=f"{self._path.name}/", sha256=digest.hexdigest())
+
+    def _digests(self, names: Sequence[str]) -> bytes:
+        """Names and digests of some files."""
+        return "".join(f"{name}\0{hashlib.sha256(self.read(name)).hexdigest()}\0" for name in names).encode()
 
 
 class ZipArchive(Archive):
@@ -152,8 +167,13 @@ class ZipArchive(Archive):
     def read(self, name: str) -> bytes:
         """A member, unpacked in memory; its CRC is checked."""
         with damaged(self._path, name):
-            check_size(self._zip.getinfo(name).file_size, f"{self._path}: {name}")
+            check_size(self.size(name), f"{self._path}: {name}")
             return self._zip.read(name)
+
+    def size(self, name: str) -> int:
+        """A member's size, unpacked."""
+        with damaged(self._path, name):
+            return self._zip.getinfo(name).file_size
 
     def source(self) -> Source:
         """The file's digest."""
@@ -186,20 +206,28 @@ class SliceArchive(Archive):
 
     def read(self, name: str) -> bytes:
         """A member's bytes."""
-        if name not in self._places:
-            raise ValueError(f"{self._path} holds no {name}")
-        first, length = self._places[name]
+        first, length = self._place(name)
         check_size(length, f"{self._path}: {name}")
         with damaged(self._path, name), self._file.open("rb") as file:
             file.seek(first)
             data = file.read(length)
             if len(data) < length:
-                raise EOFError("the archive ends before the member does")
+                raise EOFError(f"{self._file} ends before the member does")
             return data
+
+    def size(self, name: str) -> int:
+        """A member's length."""
+        return self._place(name)[1]
 
     def source(self) -> Source:
         """The archive's digest."""
         return Source(file=self._path.name, sha256=sha256(self._path))
+
+    def _place(self, name: str) -> tuple[int, int]:
+        """(first byte, length)."""
+        if name not in self._places:
+            raise ValueError(f"{self._path} holds no {name}")
+        return self._places[name]
 
 
 class JoinedArchives(Archive):
@@ -228,15 +256,22 @@ class JoinedArchives(Archive):
 
     def read(self, name: str) -> bytes:
         """A member of whichever archive holds it."""
-        if name not in self._holder:
-            raise ValueError(f"{self.path} holds no {name}")
-        return self._archives[self._holder[name]].read(name)
+        return self._holding(name).read(name)
+
+    def size(self, name: str) -> int:
+        """As whichever archive holds it says."""
+        return self._holding(name).size(name)
 
     def source(self) -> Source:
         """A digest over the archives' digests."""
         parts = [archive.source() for archive in self._archives]
         joined = "".join(f"{part.file}\0{part.sha256}\0" for part in parts)
         return Source(file=" + ".join(part.file for part in parts), sha256=hashlib.sha256(joined.encode()).hexdigest())
+
+    def _holding(self, name: str) -> Archive:
+        if name not in self._holder:
+            raise ValueError(f"{self.path} holds no {name}")
+        return self._archives[self._holder[name]]
 
 
 def _is_file(member: zipfile.ZipInfo) -> bool:

@@ -7,8 +7,8 @@ compressed are read where they lie; of others they are spooled to a temporary fi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 
 from fedemb.data.formats.archive import Archive, SliceArchive
 from fedemb.data.formats.arrow import arrow_errors, pyarrow_for
+from fedemb.data.spool import Spool, spooling
 
 _FILE_MAGIC = b"ARROW1"
 _PARQUET_ROWS = 256  # decoded at once
@@ -54,18 +55,15 @@ def open_image_rows(path: Path, columns: Columns, *, name: str, scratch: Path) -
     """Users and labels are read at once, images when asked for.
 
     Args: path: .parquet, or an Arrow IPC stream or file. name: what images' names begin with. scratch: folder for the
-        temporary file, which is removed at the end.
-    Raises: ValueError in one line if the file is damaged, a column is missing or of another kind, or a row lacks
-        its image, user or label.
+        temporary file, which is removed at the end; made if need be.
+    Raises: ValueError in one line if the file is damaged, a column is missing or of another kind, a row lacks its
+        image, user or label, `scratch` cannot be written to, or another process spools the same file there.
     """
-    spool = scratch / f".{name.replace('/', '-')}.spool.partial"
     pyarrow_for(path)
-    try:
+    with ExitStack() as stack:
         with arrow_errors(f"cannot read {path}, copy or download it again"):
-            rows = _read(path, columns, name, spool)
+            rows = _read(path, columns, name, lambda: stack.enter_context(spooling(scratch, path)))
         yield rows
-    finally:
-        spool.unlink(missing_ok=True)
 
 
 class _Opened(NamedTuple):
@@ -91,7 +89,7 @@ def _open(path: Path, names: Sequence[str] | None = None) -> _Opened:
     return _Opened(stream.schema, stream, span)
 
 
-def _read(path: Path, columns: Columns, name: str, spool: Path) -> ImageRows:
+def _read(path: Path, columns: Columns, name: str, new_spool: Callable[[], Spool]) -> ImageRows:
     schema = _open(path).schema
     for column in (columns.image, columns.user, columns.label):
         if column is not None and column not in schema.names:
@@ -99,7 +97,7 @@ def _read(path: Path, columns: Columns, name: str, spool: Path) -> ImageRows:
             raise ValueError(f"{path} has no column {column!r}, {told}")
     users, _ = _texts(path, columns.user)
     labels, order = (None, None) if columns.label is None else _texts(path, columns.label)
-    file, places = _places(path, columns.image, spool)
+    file, places = _places(path, columns.image, new_spool)
     names = [f"{name}:{row:09d}" for row in range(len(places))]
     return ImageRows(
         archive=SliceArchive(path, file, dict(zip(names, places, strict=True))),
@@ -137,29 +135,26 @@ def _class_names(schema: Any, column: str) -> Sequence[str] | None:
         return None
 
 
-def _places(path: Path, column: str, spool: Path) -> tuple[Path, list[tuple[int, int]]]:
-    """(the file that the images lie in, (first byte, length) of each)."""
+def _places(path: Path, column: str, new_spool: Callable[[], Spool]) -> tuple[Path, list[tuple[int, int]]]:
+    """(the file that the images lie in, (first byte, length) of each). new_spool: called if there has to be one."""
     places: list[tuple[int, int]] = []
     opened = _open(path, [column])
     for batch in opened.batches:
         data, spans = _spans(path, column, batch.column(column), len(places))
         first = data.address - opened.span[0]
         if not 0 <= first <= opened.span[1]:  # unpacked, and so elsewhere in memory
-            return spool, _spooled(path, column, spool)
+            spool = new_spool()
+            return spool.path, _spooled(path, column, spool)
         places += [(first + start, length) for start, length in spans]
     return path, places
 
 
-def _spooled(path: Path, column: str, spool: Path) -> list[tuple[int, int]]:
+def _spooled(path: Path, column: str, spool: Spool) -> list[tuple[int, int]]:
     """The images one after the other in a file of their own."""
     places: list[tuple[int, int]] = []
-    spool.parent.mkdir(parents=True, exist_ok=True)
-    with spool.open("wb") as out:
-        for batch in _open(path, [column]).batches:
-            data, spans = _spans(path, column, batch.column(column), len(places))
-            for start, length in spans:
-                places.append((out.tell(), length))
-                out.write(data[start : start + length])
+    for batch in _open(path, [column]).batches:
+        data, spans = _spans(path, column, batch.column(column), len(places))
+        places += [spool.write([data[start : start + length]]) for start, length in spans]
     return places
 
 

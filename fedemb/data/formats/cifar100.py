@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fedemb.core.files import held, sha256
+from fedemb.core.files import sha256
 from fedemb.data.formats.archive import Archive, open_archive
 from fedemb.data.formats.tff import ClientTable, unpacked
 from fedemb.data.manifest import Source
 from fedemb.data.pictures import Picture, as_pixels
 from fedemb.data.readers import where
 from fedemb.data.record import UserRecord
+from fedemb.data.spool import spooling
 
 SHAPE = (3, 32, 32)
 RECORD = 2 + 3 * 32 * 32
@@ -98,7 +99,6 @@ def open_cifar100(source: Path, hierarchy: Hierarchy, scratch: Path) -> Iterator
     """
     path = _located(source)
     if path.suffix in (".sqlite", ".lzma"):
-        scratch.mkdir(parents=True, exist_ok=True)
         with unpacked(path, scratch) as sqlite:
             yield _tff(path, ClientTable(sqlite))
         return
@@ -118,26 +118,13 @@ def open_cifar100(source: Path, hierarchy: Hierarchy, scratch: Path) -> Iterator
 def spooled(form: Form, split: str, hierarchy: Hierarchy, scratch: Path) -> Iterator[ReadRecords]:
     """All records of a split in one temporary file, 3,074 bytes an image, checked.
 
-    Raises: ValueError in one line if a record is cut off, has labels that do not go together, or none is there.
+    Raises: ValueError in one line if a record is cut off, has labels that do not go together, or none is there,
+        or `scratch` cannot be written to.
     """
-    scratch.mkdir(parents=True, exist_ok=True)
-    file = scratch / f".cifar100-{split}.partial"
-    with held(file, f"another fedemb prepare is writing {scratch}: wait for it, or pass another out="):
-        try:
-            _write(file, form.records(split))
-            _check(form.path, split, file, hierarchy)
-            yield ReadRecords(file=file)
-        finally:
-            file.unlink(missing_ok=True)
-
-
-def _write(file: Path, pieces: Iterable[bytes]) -> None:
-    try:
-        with file.open("wb") as out:
-            for piece in pieces:
-                out.write(piece)
-    except OSError as error:
-        raise ValueError(f"cannot write {file} ({error}): make room there, or pass another out=") from None
+    with spooling(scratch, form.path, split) as spool:
+        spool.write(form.records(split))
+        _check(form.path, split, spool.path, hierarchy)
+        yield ReadRecords(file=spool.path)
 
 
 def _located(source: Path) -> Path:
@@ -206,7 +193,7 @@ def _decoded(archive: Archive, name: str) -> bytes:
     picture = Picture(channels=3, max_pixels=SHAPE[1] * SHAPE[2])
     image = picture.image(archive.read(name), where(archive, name))
     if image.size != SHAPE[1:]:
-        raise ValueError(f"{where(archive, name)} has {image.width} x {image.height} pixels, not 32 x 32")
+        raise ValueError(f"{where(archive, name)} has {image.width} x {image.height} pixels, not 32 x 32: get it again")
     return as_pixels(image).tobytes()
 
 

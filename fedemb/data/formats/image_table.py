@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import csv
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from fedemb.data.formats.arrow import arrow_errors, pyarrow_for
-from fedemb.data.formats.tables import open_table, read_rows
+from fedemb.data.formats.tables import open_table, read_header, read_rows
 from fedemb.data.image_list import ListedImage
 
 COLUMNS: Mapping[str, str] = {"user": "user", "path": "path", "class": "class"}
 """What is read -> the column that it is in."""
 
 _BATCH_ROWS = 1 << 16
+_DECIMAL = re.compile(r"[-+]?\d+\.\d*(?:e[-+]?\d+)?|nan|NaN|inf|-inf")  # a number of floating point in a table
+
+
+def user_column(columns: Mapping[str, str | None] | None) -> str:
+    """The column that says whose an image is. columns: changes to COLUMNS."""
+    return str({**COLUMNS, **(columns or {})}["user"])
 
 
 def read_image_table(path: Path, columns: Mapping[str, str | None] | None = None) -> list[ListedImage]:
@@ -43,9 +49,14 @@ def read_image_table(path: Path, columns: Mapping[str, str | None] | None = None
 
 def _listed(where: str, row: Sequence[object]) -> ListedImage:
     for column, cell in zip(COLUMNS, row, strict=False):  # there may be no class
-        if cell is None or str(cell).strip() == "":
+        if cell is None or cell != cell or str(cell).strip() == "":  # what is not a number differs from itself
             raise ValueError(f"{where}: the {column} is empty: fill the cell or remove the row")
     user, path, *rest = map(str, row)
+    if _DECIMAL.fullmatch(user):
+        raise ValueError(
+            f"{where}: the user is {user}, as programs write an id where the column has gaps: write ids as whole "
+            "numbers or texts, and fill the gaps"
+        )
     parts = PurePosixPath(path).parts
     if ".." in parts or path.startswith("/") or "\0" in path:
         raise ValueError(f"{where}: {path!r} leaves the images' folder: write it relative to that folder (images=)")
@@ -69,9 +80,7 @@ def _chosen(path: Path, found: Sequence[str], wanted: Mapping[str, str | None]) 
 def _csv_rows(path: Path, wanted: Mapping[str, str | None]) -> Iterator[tuple[str, Sequence[str]]]:
     """("line 2", cells), …."""
     table = open_table(path.parent, path.name)
-    first_line = table.content.split(b"\n", 1)[0].decode("utf-8-sig", errors="replace")
-    header = next(csv.reader([first_line.rstrip("\r")]), [])
-    for line, cells in read_rows(table, _chosen(path, header, wanted)):
+    for line, cells in read_rows(table, _chosen(path, read_header(table), wanted)):
         yield f"line {line}", cells
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,12 @@ def open_table(container: Path, name: str) -> Table:
     return Table(content=archive.read(members[0]), where=f"{container}: {members[0]}", source=archive.source())
 
 
+def read_header(table: Table) -> Row:
+    """The names in the first line; none of an empty table. Raises: as `read_rows`."""
+    with _told(table, lambda: 1):
+        return tuple(next(csv.reader(_text(table), strict=True), []))
+
+
 def read_rows(table: Table, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
     """(line that the row begins in, values of the named columns) of every row under the header; blank lines are none.
 
@@ -64,9 +71,9 @@ def read_rows(table: Table, columns: Sequence[str]) -> Iterator[tuple[int, Row]]
     Raises: ValueError in one line with file and line if the text or a quote is broken, a column is missing or there
         twice, or a row has more or fewer values than the header.
     """
-    reader = csv.reader(io.StringIO(_text(table), newline=""), strict=True)
+    reader = csv.reader(_text(table), strict=True)
     line = 1
-    try:
+    with _told(table, lambda: line):
         header = next(reader, [])
         places = _places(table.where, header, columns)
         line = reader.line_num + 1
@@ -79,10 +86,6 @@ def read_rows(table: Table, columns: Sequence[str]) -> Iterator[tuple[int, Row]]
                     )
                 yield line, tuple(values[place] for place in places)
             line = reader.line_num + 1
-    except csv.Error as error:
-        raise ValueError(
-            f"{table.where}, line {line}: no CSV ({error}): mend the line, or get the table again"
-        ) from None
 
 
 def _is_table(name: str) -> bool:
@@ -93,9 +96,20 @@ def _last(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def _text(table: Table) -> str:
+@contextmanager
+def _told(table: Table, line: Callable[[], int]) -> Iterator[None]:
+    """What is no CSV in one line. line: the one that is being read."""
     try:
-        return table.content.decode("utf-8-sig")
+        yield
+    except csv.Error as error:
+        raise ValueError(
+            f"{table.where}, line {line()}: no CSV ({error}): mend the line, or get the table again"
+        ) from None
+
+
+def _text(table: Table) -> io.StringIO:
+    try:
+        return io.StringIO(table.content.decode("utf-8-sig"), newline="")
     except UnicodeDecodeError as error:
         line = table.content.count(b"\n", 0, error.start) + 1
         raise ValueError(

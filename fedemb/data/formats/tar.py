@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import hashlib
 import lzma
-import os
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from fedemb.core.files import held
 from fedemb.data.formats.members import Wanted, check_names, check_size, damaged
+from fedemb.data.spool import Spool, spooling
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
@@ -44,16 +43,10 @@ def opened_tar(path: Path, scratch: Path, wanted: Wanted) -> Iterator[tuple[Path
             places = {member.name: (member.offset_data, member.size) for _, member in _members(path, file, wanted)}
         yield path, places
         return
-    scratch.mkdir(parents=True, exist_ok=True)
-    named = hashlib.blake2b(os.fsencode(path.resolve()), digest_size=4).hexdigest()
-    spool = scratch / f".{path.name}.{named}.spool.partial"
-    with held(spool, f"another fedemb prepare is unpacking {path} in {scratch}: wait for it, or pass another out="):
-        try:
-            with damaged(path), unpack(path) as file:
-                places = _spooled(path, file, spool, wanted)
-            yield spool, places
-        finally:
-            spool.unlink(missing_ok=True)
+    with spooling(scratch, path) as spool:
+        with damaged(path), unpack(path) as file:
+            places = _spooled(path, file, spool, wanted)
+        yield spool.path, places
 
 
 class _Header(tarfile.TarInfo):
@@ -76,28 +69,17 @@ def _unpacker(path: Path) -> Callable[[Path], Any] | None:
     return next((unpack for magic, unpack in _COMPRESSED if start.startswith(magic)), None)
 
 
-def _spooled(path: Path, file: IO[bytes], spool: Path, wanted: Wanted) -> Places:
+def _spooled(path: Path, file: IO[bytes], spool: Spool, wanted: Wanted) -> Places:
     """One pass over the tar in `file`, to its very end, where the checksum of the compression is."""
     places: Places = {}
-    with spool.open("wb") as out:
-        for tar, member in _members(path, file, wanted):
-            check_size(member.size, f"{path}: {member.name}")
-            content = tar.extractfile(member)
-            assert content is not None
-            places[member.name] = out.tell(), member.size
-            while chunk := content.read(_CHUNK):
-                _write(out, chunk, spool)
+    for tar, member in _members(path, file, wanted):
+        check_size(member.size, f"{path}: {member.name}")
+        content = tar.extractfile(member)
+        assert content is not None
+        places[member.name] = spool.write(iter(partial(content.read, _CHUNK), b""))
     while file.read(_CHUNK):
         pass
     return places
-
-
-def _write(out: IO[bytes], chunk: bytes, spool: Path) -> None:
-    try:
-        out.write(chunk)
-        out.flush()
-    except OSError as error:
-        raise ValueError(f"cannot write {spool} ({error.strerror}): make room there, or pass another out=") from None
 
 
 def _members(path: Path, file: IO[bytes], wanted: Wanted) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:

@@ -6,18 +6,18 @@ Sources: tensorflow_federated/python/simulation/datasets/{sql_client_data,hdf5_c
 from __future__ import annotations
 
 import lzma
-import shutil
 import sqlite3
 from array import array
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fedemb.data.formats.tfrecord import Feature, parse_example
+from fedemb.data.spool import Spool, spooling
 
 _SQLITE = b"SQLite format 3\0"
 _PIECE = 1 << 20  # bytes unpacked at once
@@ -32,21 +32,18 @@ def unpacked(path: Path, folder: Path) -> Iterator[Path]:
     """`with unpacked(file, folder) as sqlite:` the SQLite file, unpacked into `folder` for the time being.
 
     path: NAME.sqlite.lzma (.lzma or .xz inside), or a plain SQLite file, which is given back as it is.
-    folder: gets `.NAME.sqlite.lzma.partial`, in place of one that a killed run left; removed at the end, also after an
-        error. Two runs at once need two folders.
-    Raises: ValueError in one line if the file is neither, or is cut or damaged.
+    folder: for the temporary file, which is removed at the end, also after an error; made if need be.
+    Raises: ValueError in one line if the file is neither, or is cut or damaged, the folder cannot be written to, or
+        another process unpacks the same file there.
     """
     with path.open("rb") as file:
         plain = file.read(len(_SQLITE)) == _SQLITE
     if plain:
         yield path
         return
-    copy = folder / f".{path.name}.partial"
-    try:
-        _unpack(path, copy)
-        yield copy
-    finally:
-        copy.unlink(missing_ok=True)
+    with spooling(folder, path) as spool:
+        _unpack(path, spool)
+        yield spool.path
 
 
 class ClientTable:
@@ -189,12 +186,12 @@ def _read(group: Any, name: str, path: Path) -> np.ndarray:
     return np.asarray(member[()])
 
 
-def _unpack(path: Path, copy: Path) -> None:
+def _unpack(path: Path, spool: Spool) -> None:
     try:
-        with lzma.open(path) as packed, copy.open("wb") as file:
-            shutil.copyfileobj(packed, file, _PIECE)
+        with lzma.open(path) as packed:
+            spool.write(iter(partial(packed.read, _PIECE), b""))
     except (lzma.LZMAError, EOFError) as error:
         raise ValueError(f"{path} is no whole LZMA or SQLite file: {error}; {_AGAIN}") from None
-    with copy.open("rb") as file:
+    with spool.path.open("rb") as file:
         if file.read(len(_SQLITE)) != _SQLITE:
             raise ValueError(f"{path} holds no SQLite file: is it a TFF data set?")

@@ -27,11 +27,15 @@ _AGAIN = "copy the cache again, or let TensorFlow Federated make it again"
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Records that lie one after the other in a file. id: of their user. first: the byte that they begin at."""
+    """Records that lie one after the other in a file: so many, and so many bytes, from byte `first` on.
+
+    id: of their user.
+    """
 
     id: str
     file: Path
     first: int
+    bytes: int
     records: int
 
 
@@ -52,18 +56,23 @@ def blocks_of_users(cache: Path) -> list[Block]:
     Raises: ValueError in one line if a file ends within a record or its headers are damaged.
     """
     files = sorted(file for file in (cache / TRAIN).iterdir() if file.is_file() and not file.name.startswith("."))
-    return [Block(id=file.name, file=file, first=0, records=len(_beginnings(file))) for file in files]
+    return [
+        Block(id=file.name, file=file, first=0, bytes=file.stat().st_size, records=len(_beginnings(file)))
+        for file in files
+    ]
 
 
 def blocks_of_test(cache: Path, records: int) -> list[Block]:
     """The test file cut into blocks of so many records, the last one with the rest; as `blocks_of_users` else."""
     file = cache / TEST
     beginnings = _beginnings(file)
+    ends = [*beginnings[records::records], file.stat().st_size]
     return [
         Block(
             id=f"test-{number:05d}",
             file=file,
             first=beginnings[start],
+            bytes=ends[number] - beginnings[start],
             records=min(records, len(beginnings) - start),
         )
         for number, start in enumerate(range(0, len(beginnings), records))

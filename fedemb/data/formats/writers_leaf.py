@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fedemb.core.files import held, sha256
+from fedemb.core.files import sha256
 from fedemb.data.formats.leaf import leaf_users
 from fedemb.data.formats.writers import SIDE, Writers, Written, checked_labels, ink
 from fedemb.data.manifest import Source
+from fedemb.data.spool import Spool, read_spool, spooling
 
 _PUBLISHED = {"writers": 3_597, "images": 817_851}
 _PARTS = ("train", "test")
@@ -41,11 +42,7 @@ class ReadSpool:
 
     def __call__(self, writer: Spooled) -> Written:
         """Everything of one writer."""
-        pixels = bytearray()
-        with self.file.open("rb") as spool:
-            for first, size in writer.parts:
-                spool.seek(first)
-                pixels += spool.read(size)
+        pixels = b"".join(read_spool(self.file, first, size) for first, size in writer.parts)
         images = np.frombuffer(pixels, np.uint8).reshape(-1, SIDE, SIDE)
         return Written(id=writer.id, images=images, labels=writer.labels)
 
@@ -66,36 +63,33 @@ def _files(source: Path) -> list[Path]:
 def leaf_writers(source: Path, scratch: Path) -> Iterator[Writers]:
     """The writers of some JSON files, read once; the rows of a writer that is in several are joined.
 
-    scratch: a folder that exists; holds one byte for each pixel for the time being.
-    Raises: ValueError in one line if a file is damaged or another one.
+    scratch: a folder, made if need be; holds one byte for each pixel for the time being.
+    Raises: ValueError in one line if a file is damaged or another one, `scratch` cannot be written to, or another
+        process reads the same files into it.
     """
-    files, spool = _files(source), scratch / ".leaf.spool.partial"
+    files = _files(source)
     if not files:
         raise ValueError(f"no *.json in {source}, nor in its folders {' and '.join(_PARTS)}")
-    with held(spool, f"another fedemb prepare is writing {scratch}: wait for it, or pass another out="):
-        try:
-            spooled = _spooled(files, spool)
-            yield Writers(
-                where=source,
-                labels={id: writer.labels for id, writer in spooled.items()},
-                units=spooled,
-                read=ReadSpool(file=spool),
-                published=_PUBLISHED,
-                sources=tuple(Source(file=file.name, sha256=sha256(file)) for file in files),
-            )
-        finally:
-            spool.unlink(missing_ok=True)
+    with spooling(scratch, source) as spool:
+        spooled = _spooled(files, spool)
+        yield Writers(
+            where=source,
+            labels={id: writer.labels for id, writer in spooled.items()},
+            units=spooled,
+            read=ReadSpool(file=spool.path),
+            published=_PUBLISHED,
+            sources=tuple(Source(file=file.name, sha256=sha256(file)) for file in files),
+        )
 
 
-def _spooled(files: list[Path], spool: Path) -> dict[str, Spooled]:
+def _spooled(files: list[Path], spool: Spool) -> dict[str, Spooled]:
     """Write the pixels of all files; writer -> where they are."""
     parts, labels = defaultdict[str, list[tuple[int, int]]](list), defaultdict[str, list[np.ndarray]](list)
-    with spool.open("wb") as out:
-        for file in files:
-            for writer, paper, classes in leaf_users(file):
-                where = f"{file}: user {writer!r}"
-                labels[writer].append(checked_labels(classes, where))
-                parts[writer].append((out.tell(), out.write(ink(paper, where).tobytes())))
+    for file in files:
+        for writer, paper, classes in leaf_users(file):
+            where = f"{file}: user {writer!r}"
+            labels[writer].append(checked_labels(classes, where))
+            parts[writer].append(spool.write([ink(paper, where).tobytes()]))
     return {
         writer: Spooled(id=writer, parts=tuple(parts[writer]), labels=np.concatenate(labels[writer]))
         for writer in sorted(parts)

@@ -50,8 +50,8 @@ def is_h5(source: Path) -> bool:
 def sqlite_writers(source: Path, scratch: Path) -> Iterator[Writers]:
     """The writers of emnist_all.sqlite.lzma, or of the unpacked .sqlite.
 
-    source: the file, or the folder it is in. scratch: a folder that exists; holds the unpacked file for the time being.
-    Raises: ValueError in one line if the file is damaged or another one.
+    source: the file, or the folder it is in. scratch: for the unpacked file, for the time being.
+    Raises: ValueError in one line if the file is damaged or another one, or as `unpacked`.
     """
     path = _sqlite_file(source)
     if path is None:

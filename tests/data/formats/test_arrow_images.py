@@ -3,6 +3,7 @@
 import pyarrow
 import pyarrow.parquet
 import pytest
+from full_disk import files_end_at
 
 from fedemb.data.formats.arrow_images import Columns, open_image_rows
 
@@ -40,6 +41,26 @@ def test_the_temporary_file_goes_with_an_error_too(tmp_path):
         assert len(list(tmp_path.iterdir())) == 2
         raise KeyError
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["train-a.parquet", "a.parquet"])
+def test_two_at_once_do_not_share_a_spool(tmp_path, name):
+    file, scratch = write(tmp_path / "a.parquet"), tmp_path / "scratch"
+    with open_image_rows(file, COLUMNS, name=name, scratch=scratch) as rows:
+        with pytest.raises(ValueError, match=r"^another fedemb prepare is unpacking .*a.parquet in .*scratch: wait"):
+            open_image_rows(file, COLUMNS, name="a.parquet", scratch=scratch).__enter__()
+        assert [rows.archive.read(image) for image in rows.names] == IMAGES
+        (tmp_path / "b").mkdir()
+        with open_image_rows(write(tmp_path / "b" / "a.parquet"), COLUMNS, name=name, scratch=scratch) as others:
+            assert others.archive.read(others.names[0]) == IMAGES[0]  # of another file's own
+
+
+def test_a_full_disk_is_not_the_files_fault(tmp_path):
+    rows = {"image": [bytes(5000)] * 3, "user": ["a"] * 3, "label": [0] * 3}
+    pyarrow.parquet.write_table(pyarrow.table(rows), tmp_path / "a.parquet", use_dictionary=False)
+    told = r"^cannot write .*/scratch/.* \(File too large\): make room there, or pass another out="
+    with files_end_at(9000), pytest.raises(ValueError, match=told):
+        open_image_rows(tmp_path / "a.parquet", COLUMNS, name="a", scratch=tmp_path / "scratch").__enter__()
 
 
 def test_offsets_that_lead_out_of_the_file_are_refused(tmp_path):

@@ -22,7 +22,7 @@ def parquet(tmp_path, columns):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 def test_csv(tmp_path, encoding, newline):
     text = newline.join(["class,n,user,path", 'dog,1,"zoë, 2",a/b.png', "", '"a, b",2,李,./c.png', ""])
     assert read_image_table(csv(tmp_path, text, encoding)) == ROWS
@@ -56,6 +56,10 @@ def test_a_csv_and_a_parquet_file_give_the_same(tmp_path):
         ("user,path\na,b/../../c\n", r"line 2: 'b/../../c' leaves"),
         ("user,path\na,/etc/passwd\n", r"line 2: '/etc/passwd' leaves"),
         ('user,path\na,"b\n', r"table.csv, line 2: no CSV"),
+        (f"{'x' * 200_000},user,path\n1,a,b\n", r"table.csv, line 1: no CSV \(field larger .*\): mend the line"),
+        ("user,path\na,b\n".encode("utf-16"), r"table.csv, line 1: byte 0xff is no UTF-8: save the table as UTF-8"),
+        ("user,path\n1,a\nnan,b\n", r"line 3: the user is nan, as programs write .* gaps: write ids as whole numbers"),
+        ("user,path\n1.0,a\n", r"line 2: the user is 1.0, as programs write an id"),
         ("user,path\nä,b\n".encode("latin-1"), r"table.csv, line 2: byte 0xe4 is no UTF-8"),
     ],
 )
@@ -70,6 +74,10 @@ def test_mistakes_in_a_parquet_file(tmp_path):
         read_image_table(parquet(tmp_path, {"user": ["a"]}))
     with pytest.raises(ValueError, match=r"table.parquet, row 2: the user is empty"):
         read_image_table(parquet(tmp_path, {"user": ["a", None], "path": ["b", "c"]}))
+    with pytest.raises(ValueError, match=r"table.parquet, row 1: the user is 1.0, as programs write an id"):
+        read_image_table(parquet(tmp_path, {"user": [1.0, 2.0], "path": ["b", "c"]}))
+    with pytest.raises(ValueError, match=r"table.parquet, row 1: the user is empty"):
+        read_image_table(parquet(tmp_path, {"user": [float("nan"), 2.0], "path": ["b", "c"]}))
     (tmp_path / "table.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(ValueError, match=r"cannot read .*table.parquet \(") as caught:
         read_image_table(tmp_path / "table.parquet")

@@ -11,6 +11,7 @@ from threading import Thread
 import h5py
 import numpy as np
 import pytest
+from full_disk import files_end_at
 from hypothesis import given
 from hypothesis import strategies as st
 from tfrecords import example
@@ -172,11 +173,24 @@ def test_a_packed_file_is_unpacked_for_the_time_being(sqlite, tmp_path, form):
     packed, folder = tmp_path / "some.sqlite.lzma", tmp_path / "work"
     packed.write_bytes(lzma.compress(sqlite.read_bytes(), format=form))
     folder.mkdir()
-    (folder / ".some.sqlite.lzma.partial").write_text("left by a killed run")
+    (folder / ".fedemb-0.spool.partial").write_text("left by a killed run")
     with unpacked(packed, folder) as path:
-        assert [file.name for file in folder.iterdir()] == [".some.sqlite.lzma.partial"] == [path.name]
+        assert list(folder.iterdir()) == [path]
         assert labels(ClientTable(path), "a", "train") == [[1], [4]]
+        with pytest.raises(ValueError, match=r"another fedemb prepare is unpacking .*lzma in .*wait for it"):
+            unpacked(packed, folder).__enter__()
+        assert labels(ClientTable(path), "a", "train") == [[1], [4]]  # the second one has cut nothing
     assert list(folder.iterdir()) == []
+
+
+def test_a_full_disk_is_not_the_files_fault(sqlite, tmp_path):
+    packed = tmp_path / "some.sqlite.lzma"
+    packed.write_bytes(lzma.compress(sqlite.read_bytes()))
+
+    told = r"^cannot write .*/work/.* \(File too large\): make room there, or pass another out="
+    with files_end_at(5000), pytest.raises(ValueError, match=told):
+        unpacked(packed, tmp_path / "work").__enter__()
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_plain_file_is_taken_as_it_is(sqlite, tmp_path):

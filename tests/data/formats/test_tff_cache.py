@@ -20,9 +20,14 @@ def test_blocks_cut_the_test_file_and_a_user_is_a_file(tmp_path):
     write(tmp_path / "test.tfRecord", records([one(bytes([n]) * (n + 1), n) for n in range(5)]))
     users = blocks_of_users(tmp_path)
     assert [(user.id, user.records) for user in users] == [("a", 0), ("b, ö", 2)]
+    assert [user.bytes for user in users] == [(tmp_path / "train" / user.id).stat().st_size for user in users]
     assert list(read_block(users[1])) == [(b"p", 3), (b"q" * 300, 200)]
     blocks = blocks_of_test(tmp_path, 2)
     assert [block.id for block in blocks] == ["test-00000", "test-00001", "test-00002"]
+    assert [block.first + block.bytes for block in blocks] == [
+        *(block.first for block in blocks[1:]),
+        (tmp_path / "test.tfRecord").stat().st_size,
+    ]
     assert [list(read_block(block)) for block in blocks] == [
         [(b"\0", 0), (b"\1\1", 1)],
         [(b"\2\2\2", 2), (b"\3\3\3\3", 3)],
