@@ -25,6 +25,7 @@ from fedemb.data.prefetch import LoadOne
 from fedemb.data.sampling import CohortSampler
 from fedemb.data.users import UserDataset
 from fedemb.execution.executor import Executor, Sequential
+from fedemb.privacy.clipping import FlatClipping
 from fedemb.privacy.mechanism import Gaussian
 from fedemb.tasks.task import Task
 
@@ -78,7 +79,7 @@ def check_sampler(sampler: CohortSampler, *, num_users: int, rounds: int = 20) -
         seeds |= drawn
     planned = sampler.planned_clients
     _require(math.isfinite(planned) and planned > 0, f"planned_clients must be finite and above 0, got {planned}")
-    events = [sampler.event(Gaussian(std=std).event(1.0)) for std in (1.0, 2.0)]
+    events = [sampler.event(Gaussian(std=std).event(1.0), 0) for std in (1.0, 2.0)]
     _require(events[0] != events[1], "event(release) forgets the release")
 
 
@@ -151,7 +152,7 @@ def check_executor(
 
     def run(by: Executor, clients: tuple[VirtualClient, ...], load: LoadOne) -> tuple[Params, Diagnostics]:
         chosen = Cohort(round=cohort.round, clients=clients)
-        return by.clipped_sum(work, clip_norm, shared, chosen, partial(map, load))
+        return by.clipped_sum(work, FlatClipping(clip_norm=clip_norm), shared, chosen, partial(map, load))
 
     reference = Sequential()
     wanted, exact = run(reference, cohort.clients, load)

@@ -17,6 +17,7 @@ from hydra import compose, initialize_config_module
 from fedemb.cli.build import build
 from fedemb.execution.executor import Sequential
 from fedemb.execution.vectorised import Vectorised
+from fedemb.privacy.clipping import FlatClipping
 
 REFERENCE = Path(__file__).parents[1] / "tests" / "reference" / "dp_fedemb.py"
 
@@ -56,12 +57,13 @@ def main():
         cfg = compose("train", [*arguments.overrides, *SAME_WORK])
     job, reference = build(cfg), load_reference()
     params = job.task.init(0)
+    clipping = FlatClipping(clip_norm=cfg.clip_norm)
     ways = {
         "bare loop": lambda cohort: bare_loop(
             reference, job, cohort, params, cfg.clip_norm, cfg.client, cfg.client.optimizer.momentum
         ),
-        "sequential": lambda c: Sequential().clipped_sum(job.work, cfg.clip_norm, params, c, job.load),
-        "vectorised": lambda c: Vectorised().clipped_sum(job.work, cfg.clip_norm, params, c, job.load),
+        "sequential": lambda c: Sequential().clipped_sum(job.work, clipping, params, c, job.load),
+        "vectorised": lambda c: Vectorised().clipped_sum(job.work, clipping, params, c, job.load),
     }
     seconds = {name: [] for name in ways}
     for round in range(arguments.rounds + 1):

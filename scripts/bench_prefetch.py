@@ -20,6 +20,7 @@ from torch import nn
 
 from fedemb.cli.build import build
 from fedemb.data.users import UserDataset
+from fedemb.privacy.clipping import FlatClipping
 
 SIDE = 224
 
@@ -117,7 +118,8 @@ def main():
         for name, job in ways.items():
             waiting = Waiting(job.load)
             started = time.perf_counter()
-            executor.clipped_sum(job.work, 1.0, job.task.init(0), job.plan.sampler.cohort(round), waiting)
+            cohort = job.plan.sampler.cohort(round)
+            executor.clipped_sum(job.work, FlatClipping(clip_norm=1.0), job.task.init(0), cohort, waiting)
             seconds = time.perf_counter() - started
             if round:  # the first round starts the workers
                 rows[name].append((seconds, waiting.seconds / seconds))

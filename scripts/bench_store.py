@@ -80,7 +80,15 @@ def info(name, shape, codec, classes):
     about = {"polarity": "RGB", "description": "made up", "licence": "none", "notice": ""}
     command = "python scripts/bench_store.py"
     return StoreInfo(
-        name=name, split="train", image_shape=shape, codec=codec, classes=classes, sources=(), command=command, **about
+        name=name,
+        split="train",
+        user="a made-up user",
+        image_shape=shape,
+        codec=codec,
+        classes=classes,
+        sources=(),
+        command=command,
+        **about,
     )
 
 

@@ -63,8 +63,8 @@ MUTANTS = (
     Mutant(
         name="sensitivity C instead of 2C",
         file="privacy/query.py",
-        old="return 2.0 * self.clip_norm",
-        new="return self.clip_norm",
+        old="return 2.0 * self.clients_per_user * self.bound",
+        new="return self.clients_per_user * self.bound",
         tests=(QUERY,),
     ),
     Mutant(
@@ -84,8 +84,8 @@ MUTANTS = (
     Mutant(
         name="clipping forgotten in the vectorised executor",
         file="execution/vectorised.py",
-        old="clipped, lengths = vmap(clip, in_dims=(0, None))(updates, clip_norm)",
-        new="clipped, lengths = updates, vmap(clip, in_dims=(0, None))(updates, clip_norm)[1]",
+        old="clipped, lengths = vmap(clipping)(updates)",
+        new="clipped, lengths = updates, vmap(clipping)(updates)[1]",
         tests=(QUERY,),
     ),
     Mutant(
@@ -154,10 +154,10 @@ MUTANTS = (
     Mutant(
         name="charge after the round",
         file="server/round.py",
-        old="    ledger = state.ledger.charge(plan.round_event)  # charged before anything leaves\n"
-        "    value, diagnostics = plan.query.answer(state.server.params, cohort)\n",
-        new="    value, diagnostics = plan.query.answer(state.server.params, cohort)\n"
-        "    ledger = state.ledger.charge(plan.round_event)\n",
+        old="    ledger = state.ledger.charge(plan.event(state.round))  # charged before anything leaves\n"
+        "    value, diagnostics = plan.query.answer(state.query, state.server.params, cohort)\n",
+        new="    value, diagnostics = plan.query.answer(state.query, state.server.params, cohort)\n"
+        "    ledger = state.ledger.charge(plan.event(state.round))\n",
         tests=(ROUND,),
     ),
     Mutant(

@@ -29,7 +29,7 @@ def row(report, clean):
     deployed = {entry["users"]: entry for entry in report["extrapolation"]}
     for users in POPULATIONS:
         entry = deployed.get(users)
-        cells.append(f"{upper(entry['epsilon'])}" if entry else "∞")
+        cells.append(f"{upper(entry['least_epsilon'])}" if entry else "∞")
     return "| " + " | ".join(cells) + " |"
 
 

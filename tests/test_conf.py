@@ -36,10 +36,14 @@ NEEDS = {
     ("sampler", "poisson"): "single users",
     ("test_users", "none"): "no test users",
     ("client", "head_first"): "several local steps",
+    ("mechanism", "discrete"): "whole numbers",
+    ("mechanism", "tree"): "users in turn",
+    ("mechanism", "banded"): "users in turn",
     ("model", "mobilenet"): "grey images",
     ("model", "mobilenet_small"): "grey images",
     **{(group, option): "files" for group in ("users", "test_users") for option in ("folder", "table")},
 }
+SPANS = {"tree": "rounds_per_tree", "banded": "band"}
 OPTIONS = sorted(
     (path.parent.name, path.stem)
     for path in CONF.glob("*/*.yaml")
@@ -90,6 +94,10 @@ def needs(tiny, fedemb, tmp_path, request, monkeypatch):
             return [*tiny, f"{group}={option}", f"path={tmp_path}/start", "provenance=public"]
         if need == "single users":
             return [*tiny, f"{group}={option}", "users_per_client=1", "local_classes=2", "+users.labels_per_user=2"]
+        if need == "whole numbers":
+            return [*tiny, f"{group}={option}", "query=grid"]
+        if need == "users in turn":
+            return [*tiny, f"{group}={option}", "sampler=cyclic", f"mechanism.strategy.{SPANS[option]}=2"]
         if need == "several local steps":
             return [*tiny, f"{group}={option}", "batching.batch_size=4"]
         if need == "grey images":

@@ -13,19 +13,20 @@ import fedemb
 ROOT = Path(fedemb.__file__).parent
 LEVELS = {
     "core": 0,
-    **dict.fromkeys(("data", "models", "privacy"), 1),
-    "tasks": 2,
-    "client": 3,
-    "execution": 4,
-    **dict.fromkeys(("server", "evaluation"), 5),
-    **dict.fromkeys(("report", "testing"), 6),
-    "cli": 7,  # the commands make reports
-    "__main__": 8,
+    **dict.fromkeys(("models", "privacy"), 1),
+    "data": 2,  # a sampler states its share of the privacy event
+    "tasks": 3,
+    "client": 4,
+    "execution": 5,
+    **dict.fromkeys(("server", "evaluation"), 6),
+    **dict.fromkeys(("report", "testing"), 7),
+    "cli": 8,  # the commands make reports
+    "__main__": 9,
 }
 CORNERS = {
     "hydra": ("cli/",),
     "omegaconf": ("cli/",),
-    "dp_accounting": ("privacy/", "data/sampling.py"),
+    "dp_accounting": ("privacy/", "data/sampling.py", "data/cyclic.py"),
     "flwr": ("execution/flower.py",),
     "torch.distributed": ("execution/distributed.py",),
 }

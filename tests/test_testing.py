@@ -92,7 +92,7 @@ def test_sampler(message):
 
 
 def test_sampler_whose_event_forgets_the_release():
-    sampler = Spy(SAMPLER, event=lambda release: SAMPLER.event(GaussianDpEvent(1.0)))
+    sampler = Spy(SAMPLER, event=lambda release, round: SAMPLER.event(GaussianDpEvent(1.0), round))
     with pytest.raises(AssertionError, match="forgets the release"):
         check_sampler(sampler, num_users=30)
 
@@ -157,7 +157,7 @@ class Faulty:
 
     fault: str
 
-    def clipped_sum(self, work, clip_norm, shared, cohort, load):
+    def clipped_sum(self, work, clipping, shared, cohort, load):
         clients = cohort.clients
         if self.fault == "the sum of nobody":
             clients = clients or RAGGED.clients[:1]
@@ -165,7 +165,7 @@ class Faulty:
             clients = clients[:-1]
         if self.fault == "the sum:":
             clients = clients[:-1]
-        total, exact = Sequential().clipped_sum(work, clip_norm, shared, Cohort(round=0, clients=clients), load)
+        total, exact = Sequential().clipped_sum(work, clipping, shared, Cohort(round=0, clients=clients), load)
         if self.fault == "float64":
             total = {name: value.float() for name, value in total.items()}
         if self.fault == "nan in client" and not exact.norms.isfinite().all():

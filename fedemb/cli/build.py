@@ -13,29 +13,30 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from fedemb.cli.pricing import check_small
+from fedemb.cli.release import check_size_is_given
+from fedemb.cli.settings import check_settings
 from fedemb.client.work import ClientWork
 from fedemb.core import check
 from fedemb.core.rng import NoiseSource, SecretNoise, SeededNoise, generator
 from fedemb.core.types import Batch, Cohort, Diagnostics, Params, VirtualClient
 from fedemb.data.batching import Batcher
 from fedemb.data.prefetch import Prefetch
+from fedemb.data.sampling import CohortSampler
 from fedemb.data.transforms import Compose, LocalLabels, ScalePixels
-from fedemb.data.users import UserDataset
+from fedemb.data.users import UserDataset, share_images
 from fedemb.evaluation.evaluate import EmbeddingEvaluation
 from fedemb.evaluation.users import embed_users
 from fedemb.execution.executor import Executor, Load
 from fedemb.models.exported import check_rebuilds, embed
 from fedemb.models.functional import seeded
-from fedemb.privacy.accounting import PrivacySpend, check_delta, default_delta, epsilon, spend
+from fedemb.privacy.accounting import Events, PrivacySpend, check_delta, default_delta, epsilon, spend
+from fedemb.privacy.clipping import Clipping
 from fedemb.privacy.ledger import Ledger
-from fedemb.privacy.query import ClippedSum
+from fedemb.privacy.query import Query, SumUpdates
 from fedemb.server.optimizer import FedOpt
 from fedemb.server.plan import Plan
 from fedemb.tasks.embedding import EmbeddingTask
 from fedemb.tasks.start import Start
-
-SumUpdates = Callable[[float, Params, Cohort], tuple[Params, Diagnostics]]
-"""(C, parameters, cohort) -> (sum of clipped updates, diagnostics)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +58,9 @@ class Job:
         """The interval of epsilon after all that the ledger holds."""
         return spend(ledger.events, self.delta)
 
-    def epsilon(self, ledger: Ledger) -> float:
+    def epsilon(self, events: Events) -> float:
         """The certified end alone, which is quicker."""
-        return epsilon(ledger.events, self.delta)
+        return epsilon(events, self.delta)
 
     def rounds_charged(self, ledger: Ledger) -> int:
         """The ledger's entries without that of the start, if it has one."""
@@ -72,6 +73,7 @@ def build(cfg: DictConfig) -> Job:
     start: Start = instantiate(cfg.init)
     seed = secrets.randbits(128) if is_secret(cfg) else seed_after(start, cfg.seed)
     users: UserDataset = instantiate(cfg.users)
+    _refuse_nobody(users)
     with seeded(seed):
         backbone = instantiate(cfg.model)
     task = EmbeddingTask(
@@ -93,7 +95,7 @@ def build(cfg: DictConfig) -> Job:
         start=start,
         users=users,
         seed=seed,
-        measure=_measure(cfg, task),
+        measure=_measure(cfg, task, users),
         device=device_of(cfg.device),
         delta=_delta(cfg, users.num_users),
     )
@@ -114,15 +116,31 @@ def _check_loop(cfg: DictConfig) -> None:
         check.at_least(name, cfg[name], 1)
     if not is_secret(cfg):
         check.at_least("seed", cfg.seed, 0)
+    check_settings(cfg.users)
+    check_settings(cfg.test_users)
+    if is_secret(cfg):
+        check_size_is_given(cfg.users)
     if is_secret(cfg) and cfg.get("provenance") == "dp":
         refuse_simulated(Path(cfg.path))
     if cfg.budget.epsilon is not None:
         check.positive("budget.epsilon", cfg.budget.epsilon)
 
 
+def _refuse_nobody(users: UserDataset) -> None:
+    """Raise ValueError if a guarantee for these users would be for nobody."""
+    if not users.trainable:
+        raise ValueError(
+            f"users= holds no users to train on: one is {users.privacy_unit}, so epsilon would protect nobody; take "
+            "another split, e.g. users.split=train"
+        )
+
+
 def _plan(cfg: DictConfig, seed: int, num_users: int, sum_updates: SumUpdates) -> Plan:
     """Sampler, query, mechanism, server and noise."""
-    sampler = instantiate(cfg.sampler)(num_users=num_users, seed=seed)
+    sampler: CohortSampler = instantiate(cfg.sampler)(num_users=num_users, seed=seed)
+    query: Query = instantiate(cfg.query)(
+        sum_updates=sum_updates, planned_clients=sampler.planned_clients, clients_per_user=sampler.ids_per_user
+    )
     server = FedOpt(
         optimizer=instantiate(cfg.server.optimizer),
         learning_rate=cfg.server.learning_rate,
@@ -132,8 +150,8 @@ def _plan(cfg: DictConfig, seed: int, num_users: int, sum_updates: SumUpdates) -
     )
     return Plan(
         sampler=sampler,
-        query=ClippedSum(clip_norm=cfg.clip_norm, sum_updates=sum_updates),
-        mechanism=instantiate(cfg.mechanism),
+        query=query,
+        mechanism=instantiate(cfg.mechanism)(bound=query.bound),
         server=server,
         noise_rng=_secret_noise if is_secret(cfg) else partial(_seeded_noise, seed),
     )
@@ -213,17 +231,25 @@ class _Discreet:
 def _sum_updates(executor: Executor, work: ClientWork, load: Load) -> SumUpdates:
     """The sum by this client work on this executor."""
 
-    def sum_updates(clip_norm: float, shared: Params, cohort: Cohort) -> tuple[Params, Diagnostics]:
-        return executor.clipped_sum(work, clip_norm, shared, cohort, load)
+    def sum_updates(clipping: Clipping, shared: Params, cohort: Cohort) -> tuple[Params, Diagnostics]:
+        return executor.clipped_sum(work, clipping, shared, cohort, load)
 
     return sum_updates
 
 
-def _measure(cfg: DictConfig, task: EmbeddingTask) -> Callable[[Params], dict[str, float | None]]:
-    """Parameters -> metrics of the test users; nothing without test users."""
+def _measure(cfg: DictConfig, task: EmbeddingTask, users: UserDataset) -> Callable[[Params], dict[str, float | None]]:
+    """Parameters -> metrics of the test users; nothing without test users.
+
+    Raises: ValueError if a release would measure on the users that it trains on: metrics are exact functions of images.
+    """
     if cfg.test_users is None:
         return lambda params: {}
     test: UserDataset = instantiate(cfg.test_users)
+    if is_secret(cfg) and share_images(users, test):
+        raise ValueError(
+            "mode=release cannot measure on the images that it trains on, as the guarantee does not cover what is "
+            "measured: test_users= shares images with users=; take other test users, or test_users=none"
+        )
     task.check_images(test.load([0])["image"].shape[1:])
     evaluation: EmbeddingEvaluation = instantiate(cfg.evaluation)
 

@@ -15,6 +15,8 @@ VERBS = {
     "train": "train a recipe: fedemb train recipe=omniglot rounds=50; -m sweeps",
     "account": "certified epsilon of given settings or of a run's ledger",
     "calibrate": "noise multiplier, rounds or users_per_round for a target epsilon",
+    "extrapolate": "what a run's signal-to-noise ratio would cost at 10^4 to 10^8 users",
+    "audit": "canaries attack a recipe to see whether its epsilon can be true: fedemb audit recipe=synthetic",
     "prepare": "a data set's archives to a store: fedemb prepare omniglot",
     "evaluate": "measure a trained model: fedemb evaluate run=FOLDER",
 }
@@ -22,15 +24,17 @@ VERBS = {
 
 def usage() -> str:
     """The list of verbs."""
-    lines = [f"  {verb:<10} {line}" for verb, line in VERBS.items()]
+    lines = [f"  {verb:<12} {line}" for verb, line in VERBS.items()]
     return "\n".join(
         ["usage: fedemb VERB [key=value ...]", "", *lines, "", "fedemb VERB --help lists the keys of a verb."]
     )
 
 
 def overrides(verb: str, arguments: Sequence[str]) -> list[str]:
-    """Arguments as Hydra reads them: after `prepare` a bare word names the data set, a second one the action."""
-    keys = ["dataset", "action"] if verb == "prepare" else []
+    """Arguments as Hydra reads them: a bare word after `prepare` names the data set; a second, or after `account` the
+    first, the action.
+    """
+    keys = {"prepare": ["dataset", "action"], "account": ["action"]}.get(verb, [])
     bare = [word for word in arguments[: len(keys)] if "=" not in word and not word.startswith("-")]
     named = [f"{key}={word}" for key, word in zip(keys, bare, strict=False)]
     return [*named, *(word for word in arguments if word not in bare)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -13,10 +13,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from fedemb.privacy.accounting import ACCOUNTANT, default_delta, spend
+from fedemb.privacy.accounting import ACCOUNTANT, default_delta, epsilon, spend
 from fedemb.privacy.crosscheck import pld_epsilon, rdp_epsilon
 from fedemb.privacy.events import fixed_size_round, poisson_round
 from fedemb.privacy.mechanism import Event
+from fedemb.privacy.tradeoff import PROBED_DELTAS, attacker_tpr, gaussian_fit
 from fedemb.report.numbers import lower, small, upper
 from fedemb.report.record import finite
 
@@ -24,7 +25,12 @@ PRICING = str(files("fedemb.conf") / "pricing")
 """Their own folder of configuration: in the main one, `users` is a group and cannot be a number."""
 
 SAMPLINGS = {"fixed": "fixed-size sampling without replacement", "poisson": "Poisson sampling of single users"}
-_HIDDEN = ("epsilon", "epsilon_attack", "delta", "unit", "relation", "accountant", "claim")
+FALSE_POSITIVE_RATES = (1e-3, 1e-2)
+_FEW_SETTINGS = 8
+_HIDDEN = (
+    *("epsilon", "epsilon_attack", "delta", "unit", "user", "relation", "accountant", "claim"),
+    *("gaussian_dp_fit", "attacker_tpr", "cross_check"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +67,12 @@ class Population:
     def price(self, *, users_per_round: int, rounds: int, noise_multiplier: float) -> dict[str, Any]:
         """The record of equal rounds."""
         event = self.event(users_per_round, noise_multiplier)
-        settings = {
+        settings = self.settings(users_per_round=users_per_round, rounds=rounds, noise_multiplier=noise_multiplier)
+        return record([(event, rounds)], self.delta, settings)
+
+    def settings(self, *, users_per_round: int, rounds: int, noise_multiplier: float) -> dict[str, Any]:
+        """What the record of equal rounds says of them."""
+        return {
             "sampling": SAMPLINGS[self.sampling],
             "users": self.users,
             "users_per_round": users_per_round,
@@ -69,20 +80,32 @@ class Population:
             "rounds": rounds,
             "noise_multiplier": noise_multiplier,
         }
-        return record([(event, rounds)], self.delta, settings)
 
 
 def record(
-    events: Sequence[tuple[Event, int]], delta: float, settings: dict[str, Any], *, unit: str = "user"
+    events: Sequence[tuple[Event, int]],
+    delta: float,
+    settings: dict[str, Any],
+    *,
+    unit: str = "user",
+    user: str | None = None,
 ) -> dict[str, Any]:
-    """The answer in the words of report.json. unit: what the rounds drew, "user" or "example"."""
+    """The answer in the words of report.json.
+
+    unit: what the rounds drew, "user" or "example". user: completes "a user is …"; None where that is not known.
+    """
     spent = spend(events, delta)
     pair = f"(ε = {upper(spent.epsilon, digits=4)}, δ = {small(delta)})"
-    secret = f"{pair}-DP for every {unit}, if the cohorts and the noise stay secret"
+    who = "" if user is None else f"; a user is {user}"
+    secret = f"{pair}-DP for every {unit}, if the cohorts and the noise stay secret{who}"
     claim = "no privacy guarantee: epsilon is infinite" if math.isinf(spent.epsilon) else secret
     price = {"epsilon": spent.epsilon, "epsilon_attack": spent.epsilon_attack, "delta": delta}
-    terms = {"unit": unit, "relation": "substitute-one", "accountant": ACCOUNTANT, "claim": claim}
-    return {**price, **settings, **terms, "cross_check": _cross_check(events, delta)}
+    terms = {"unit": unit, "user": user, "relation": "substitute-one", "accountant": ACCOUNTANT, "claim": claim}
+    meaning = {
+        "gaussian_dp_fit": gaussian_fit(spent.epsilon, delta),
+        "attacker_tpr": _attacker_tpr(events, (spent.epsilon, delta)),
+    }
+    return {**price, **settings, **terms, **meaning, "cross_check": _cross_check(events, delta)}
 
 
 def show(answer: dict[str, Any], form: str) -> None:
@@ -117,8 +140,20 @@ def check_small(delta: float, users: int, *, allowed: bool) -> None:
         raise ValueError(f"delta={delta:g} is not below 1/users={1 / users:g}: lower it, or set allow_large_delta=true")
 
 
+def _attacker_tpr(events: Sequence[tuple[Event, int]], pair: tuple[float, float]) -> dict[str, float]:
+    """False positive rate -> upper bound on an attacker's true positive rate, by certified pairs."""
+    probes = PROBED_DELTAS if len(events) <= _FEW_SETTINGS else PROBED_DELTAS[2::3]
+    pairs = [pair, *((epsilon(events, probe), probe) for probe in probes)]
+    return {f"{rate:g}": attacker_tpr(pairs, rate) for rate in FALSE_POSITIVE_RATES}
+
+
 def _cross_check(events: Sequence[tuple[Event, int]], delta: float) -> dict[str, Any]:
-    """The first of dp-accounting's accountants that knows these rounds under substitute-one."""
+    """The first of dp-accounting's accountants that knows these rounds under substitute-one.
+
+    None for many different rounds, each of which takes it a fifth of a second.
+    """
+    if len(events) > _FEW_SETTINGS:
+        return {"accountant": None, "epsilon": None}
     for name, accountant in (("RDP", rdp_epsilon), ("PLD", pld_epsilon)):
         try:
             return {"accountant": f"dp-accounting {name}", "epsilon": accountant(events, delta)}
@@ -135,16 +170,39 @@ def _print_table(answer: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if "solved" in answer:
         console.print(f"{answer['solved']} = {answer['value']:.6g}", style="bold")
-    interval = f"[{lower(answer['epsilon_attack'], digits=4)}, {upper(answer['epsilon'], digits=4)}]"
-    sampling = answer["sampling"] or "rounds of several kinds"
-    protected = f"substitute-one, {answer['unit']}-level"
-    terms = f"δ = {answer['delta']:.3g}, {protected}, {sampling}; assumes secret cohorts and noise"
-    console.print(f"ε ∈ {interval} at {terms}", markup=False)
+    console.print(headline(answer), markup=False)
     table = Table(show_header=False, box=None)
     for name, value in answer.items():
-        if name not in (*_HIDDEN, "sampling", "solved", "value", "cross_check") and value is not None:
-            table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
+        if name not in (*_HIDDEN, "sampling", "solved", "value") and value is not None:
+            table.add_row(name, f"{value:,}" if isinstance(value, int) else f"{value:.6g}")
+    for name, words in _meaning(answer):
+        table.add_row(name, words)
+    console.print(table)
+
+
+def headline(answer: Mapping[str, Any]) -> str:
+    """The interval with all that it depends on, in one line."""
+    sampling = answer["sampling"] or "rounds of several kinds"
+    protected = f"substitute-one, {answer['unit']}-level"
+    if math.isinf(answer["epsilon"]):
+        return f"ε = ∞: no privacy guarantee at any δ ({protected}, {sampling}): a round without noise hides nobody"
+    interval = f"[{lower(answer['epsilon_attack'], digits=4)}, {upper(answer['epsilon'], digits=4)}]"
+    who = "" if answer["user"] is None else f"; a user is {answer['user']}"
+    return (
+        f"ε ∈ {interval} at δ = {answer['delta']:.3g}, {protected}, {sampling}; assumes secret cohorts and noise{who}"
+    )
+
+
+def _meaning(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Rows that say what a finite epsilon means."""
+    if math.isinf(answer["epsilon"]):
+        return
+    for rate, bound in answer["attacker_tpr"].items():
+        yield "attacker", f"finds out at most {upper(bound, digits=3)} of the true at a false positive rate of {rate}"
+    yield (
+        "µ",
+        f"{upper(answer['gaussian_dp_fit'], digits=4)}, of the Gaussian mechanism with this ε at this δ: a fit, not a bound",
+    )
     check = answer["cross_check"]
     if check["epsilon"] is not None:
-        table.add_row("cross-check", f"ε ≤ {upper(check['epsilon'], digits=4)} by {check['accountant']}")
-    console.print(table)
+        yield "cross-check", f"ε ≤ {upper(check['epsilon'], digits=4)} by {check['accountant']}"

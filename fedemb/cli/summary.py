@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import resource
 import sys
-from dataclasses import asdict
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -17,17 +15,14 @@ from fedemb.data.sampling import FixedSizeSampler
 from fedemb.data.users import Described
 from fedemb.models.exported import save_model
 from fedemb.privacy.accounting import ACCOUNTANT
-from fedemb.privacy.events import noise_multiplier_of, to_plain
-from fedemb.privacy.extrapolation import Simulation, deploy
+from fedemb.privacy.extrapolation import POPULATIONS, Simulation, prospect
+from fedemb.report import deployments
 from fedemb.report.numbers import lower, small, upper
 from fedemb.report.page import write_page
-from fedemb.report.record import claim, versions, write_record
+from fedemb.report.record import NOT_COVERED, claim, versions, write_record
 from fedemb.server.hooks import NOT_METRICS, Clock, MetricsLog
 from fedemb.server.plan import RunState
 from fedemb.server.run_folder import RunFolder
-
-_HYPOTHETICAL_USERS = (10**5, 10**6, 10**7)
-_HYPOTHETICAL_NOISE = 5.0  # noise multiplier beyond which more users a round lower epsilon no further
 
 
 def conclude(
@@ -61,37 +56,50 @@ def conclude(
     write_record(folder.report, report)
     page = write_page(folder.path)
     console.print(_table(report))
+    console.print(_terms(report), highlight=False, soft_wrap=True, markup=False)
     console.print(f"report  {page}\nmodel   {folder.model}", highlight=False, soft_wrap=True)
 
 
 def _privacy(cfg: DictConfig, job: Job, state: RunState) -> dict[str, Any]:
     """The claim and everything that it follows from."""
     spent, sampler, unit = job.spend(state.ledger), job.plan.sampler, job.users.unit
+    several = f", with the up to {sampler.ids_per_user} user ids of one person together"
+    user = job.users.privacy_unit + (several if sampler.ids_per_user > 1 else "")
     return {
         "epsilon": spent.epsilon,
         "epsilon_attack": spent.epsilon_attack,
         "delta": spent.delta,
         "unit": unit,
+        "user": user,
         "relation": "substitute-one",
         "sampling": sampler.scheme,
         "users": job.users.num_users,
         "users_per_round": cfg.users_per_round,
         "clients_per_round": sampler.planned_clients,
         "users_per_client": cfg.users_per_client,
+        "ids_per_user": sampler.ids_per_user,
         "rounds": state.round,
         "rounds_charged": job.rounds_charged(state.ledger),
         "noise_multiplier": _noise_multiplier(job),
         "clip_norm": cfg.clip_norm,
+        "query": type(job.plan.query).__name__,
+        "mechanism": type(job.plan.mechanism).__name__,
         "accountant": ACCOUNTANT,
         "provenance": job.start.provenance,
-        "claim": claim(spent, unit=unit, sampling=sampler.scheme, secret=is_secret(cfg)),
+        "claim": claim(
+            spent,
+            unit=unit,
+            user=user,
+            sampling=sampler.scheme,
+            secret=is_secret(cfg),
+            exact=job.plan.mechanism.exact,
+        ),
     }
 
 
 def _noise_multiplier(job: Job) -> float:
-    """z of the rounds as they were charged; 0 for rounds without noise."""
-    release = to_plain(job.plan.round_event).get("release", {})
-    return noise_multiplier_of(release.get("noise_over_sensitivity", 0.0))
+    """z: noise std over the bound of one virtual client; 0 for rounds without noise."""
+    return job.plan.mechanism.std / job.plan.query.bound
 
 
 def _extrapolation(job: Job, rounds: int) -> list[dict[str, Any]]:
@@ -104,14 +112,13 @@ def _extrapolation(job: Job, rounds: int) -> list[dict[str, Any]]:
     if not isinstance(sampler, FixedSizeSampler) or not rounds or not noise_multiplier or job.start.cost() is not None:
         return []
     simulation = Simulation(users_per_round=sampler.users_per_round, noise_multiplier=noise_multiplier, rounds=rounds)
-    scale = math.ceil(max(1.0, _HYPOTHETICAL_NOISE / noise_multiplier))
-    found = []
-    for users in _HYPOTHETICAL_USERS:
-        whole = users // sampler.users_per_client * sampler.users_per_client
-        deployed = min(scale * sampler.users_per_round, whole)
-        if deployed >= sampler.users_per_round:
-            found.append(asdict(deploy(simulation, users=users, users_per_round=deployed)))
-    return found
+    return [
+        deployments.record(
+            prospect(simulation, users=users, users_per_client=sampler.users_per_client), sampler.users_per_round
+        )
+        for users in POPULATIONS
+        if users >= sampler.users_per_round
+    ]
 
 
 def _metrics(log: MetricsLog, round: int) -> dict[str, float | None]:
@@ -162,3 +169,8 @@ def _table(report: dict[str, Any]) -> Table:
     if timing["seconds"] is not None:
         table.add_row("time", f"{timing['seconds']:.0f} s, {timing['client_updates_per_second']:.1f} client updates/s")
     return table
+
+
+def _terms(report: dict[str, Any]) -> str:
+    """Whom the guarantee is for, and that it is not for whom the metrics were measured on."""
+    return "; ".join([f"a user is {report['privacy']['user']}", *([NOT_COVERED] if report["metrics"] else [])])

@@ -7,7 +7,9 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from threading import Event, current_thread, main_thread
 from types import FrameType
@@ -25,7 +27,8 @@ from fedemb.cli.progress import Progress
 from fedemb.cli.resume import agreed_config, refuse_nothing_to_resume
 from fedemb.cli.summary import conclude
 from fedemb.core.params import split, to
-from fedemb.core.types import Params
+from fedemb.core.rng import SeededNoise, generator
+from fedemb.core.types import Cohort, Params
 from fedemb.privacy.accounting import affordable_rounds
 from fedemb.privacy.ledger import Ledger
 from fedemb.server import checkpoint
@@ -52,6 +55,7 @@ def run(cfg: DictConfig) -> None:
     job = build(cfg)
     start = to(job.start.params(job.task, job.seed), job.device)
     last_round(cfg, job, _with_start(Ledger(), job), first_round=0)  # refuses a budget that pays for nothing
+    _rehearse(cfg, job, start)
     with folder.locked(), job.load:
         if not resumed:
             folder.create(_saved(cfg, said))  # all that can be wrong with the command has been found by now
@@ -61,13 +65,19 @@ def run(cfg: DictConfig) -> None:
 def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
     """From the last checkpoint, or from the start, to the report."""
     simulated = not is_secret(cfg)
-    state, times = _state(job, folder, start)
+    state, times = _state(cfg, job, folder, start)
     last = last_round(cfg, job, state.ledger, first_round=state.round)
     clock = Clock(**{"examples": 0.0 if simulated else None, **times})
     log = MetricsLog.reopen(folder.metrics, state.round)
     saving = Checkpoint(every=cfg.checkpoint_every, folder=folder, clock=clock)
     measuring = Evaluate(
-        every=cfg.evaluate_every, last_round=last, measure=job.measure, spend=job.spend, clock=clock, log=log
+        every=cfg.evaluate_every,
+        last_round=last,
+        measure=job.measure,
+        public=job.plan.query.public,
+        spend=job.spend,
+        clock=clock,
+        log=log,
     )
     console = Console()
     console.print(f"run folder {folder.path}", highlight=False, soft_wrap=True)
@@ -77,7 +87,7 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
         rounds=last,
         first_round=state.round,
         delta=job.delta,
-        epsilon=job.epsilon,
+        epsilon=lambda ledger: job.epsilon(ledger.events),
         show_private=simulated,
         metrics=log,
         log=folder.log,
@@ -93,7 +103,7 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
             hooks=[*hooks, measuring, saving, progress, clock.mark],
             stopped=asked.is_set,
         )
-    saving.save(state)
+    saving.save(state if simulated or state.round < last else replace(state, noise={}))  # noise is a secret to the end
     if asked.is_set() and state.round < last:
         console.print(f"stopped after round {state.round}; go on with: fedemb train run={folder.path} resume=true")
         sys.exit(INTERRUPTED)
@@ -102,19 +112,30 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
     conclude(cfg, job, folder, state, clock, log, console)
 
 
-def _state(job: Job, folder: RunFolder, start: Params) -> tuple[RunState, dict[str, Any]]:
+def _rehearse(cfg: DictConfig, job: Job, start: Params) -> None:
+    """A round with nobody, and the price of all rounds: raises ValueError where the parts do not fit one another."""
+    plan, (trained, _) = job.plan, split(start, job.task.is_shared)
+    job.epsilon(plan.events(0, int(cfg.rounds)))
+    answer, _ = plan.query.answer(plan.query.init(), start, Cohort(round=0, clients=()))
+    noise = plan.mechanism.init(plan.query.blank(trained))
+    plan.mechanism.release(answer, noise, SeededNoise(generator(0, "rehearsal")))
+
+
+def _state(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> tuple[RunState, dict[str, Any]]:
     """(the state to go on from, the clock's seconds); a run that never saved starts again and keeps its ledger."""
     ledger = Ledger.resume(folder.ledger) if folder.ledger.exists() else Ledger.create(folder.ledger)
     ledger = _with_start(ledger, job)
-    _refuse_other_rounds(ledger, job, folder)
+    _refuse_other_rounds(ledger, job, folder, int(cfg.rounds))
     saved = checkpoint.load(folder.checkpoints, ledger, job.device)
     if saved is not None:
         if saved[0].round > job.rounds_charged(ledger):
             raise ValueError(f"{folder.ledger} holds fewer charges than the checkpoint has rounds: restore it")
         return saved
     trained, _ = split(start, job.task.is_shared)
-    noise = job.plan.mechanism.init(trained)
-    return RunState(round=0, server=job.plan.server.init(start, trained), noise=noise, ledger=ledger), {}
+    query = job.plan.query
+    noise = job.plan.mechanism.init(query.blank(trained))
+    server = job.plan.server.init(start, trained)
+    return RunState(round=0, server=server, query=query.init(), noise=noise, ledger=ledger), {}
 
 
 def _with_start(ledger: Ledger, job: Job) -> Ledger:
@@ -123,9 +144,11 @@ def _with_start(ledger: Ledger, job: Job) -> Ledger:
     return ledger if ledger.entries or cost is None else ledger.charge(cost)
 
 
-def _refuse_other_rounds(ledger: Ledger, job: Job, folder: RunFolder) -> None:
+def _refuse_other_rounds(ledger: Ledger, job: Job, folder: RunFolder, rounds: int) -> None:
     """Raise ValueError if the ledger holds rounds that this configuration, with this data, does not run."""
-    own = _with_start(Ledger(), job).charge(job.plan.round_event)
+    own = _with_start(Ledger(), job)
+    for event, _ in job.plan.events(0, rounds):
+        own = own.charge(event)
     if ledger.counts.keys() - own.counts.keys():
         raise ValueError(
             f"{folder.ledger} holds rounds of other settings than this run's: has the data changed? take another run="
@@ -142,7 +165,7 @@ def last_round(cfg: DictConfig, job: Job, ledger: Ledger, first_round: int) -> i
         return int(cfg.rounds)
     payable = affordable_rounds(
         ledger.events,
-        job.plan.round_event,
+        partial(job.plan.events, first_round),
         delta=job.delta,
         target_epsilon=target,
         limit=cfg.rounds - first_round,

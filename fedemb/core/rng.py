@@ -10,11 +10,15 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+Words: TypeAlias = npt.NDArray[np.uint64]
+"""Numbers of 64 bits [n]."""
 
 _WORD = 8  # bytes of entropy per uniform number
 
@@ -27,10 +31,13 @@ def generator(seed: int, purpose: str, *ids: int) -> np.random.Generator:
 
 
 class NoiseSource(Protocol):
-    """Where standard normal noise comes from."""
+    """Where noise comes from."""
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Independent N(0, 1) draws, float64 on the CPU, of the given shape."""
+
+    def words(self, count: int) -> Words:
+        """`count` independent uniform numbers of 64 bits."""
 
 
 class SeededNoise:
@@ -43,6 +50,10 @@ class SeededNoise:
         """Independent N(0, 1) draws, float64 on the CPU, of the given shape."""
         return torch.from_numpy(np.asarray(self._stream.standard_normal(tuple(shape))))
 
+    def words(self, count: int) -> Words:
+        """`count` independent uniform numbers of 64 bits."""
+        return self._stream.integers(2**64, size=count, dtype=np.uint64)
+
 
 class SecretNoise:
     """Noise from the operating system's entropy, kept nowhere."""
@@ -51,8 +62,11 @@ class SecretNoise:
         """Independent N(0, 1) draws, float64 on the CPU, of the given shape (Box and Muller 1958)."""
         count = int(np.prod(shape, dtype=np.int64))
         pairs = (count + 1) // 2
-        words = np.frombuffer(secrets.token_bytes(2 * pairs * _WORD), dtype=np.uint64)
-        uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # in (0, 1)
+        uniform = ((self.words(2 * pairs) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # in (0, 1)
         radius, angle = np.sqrt(-2.0 * np.log(uniform[:pairs])), 2.0 * np.pi * uniform[pairs:]
         normals = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
         return torch.from_numpy(normals.reshape(tuple(shape)))
+
+    def words(self, count: int) -> Words:
+        """`count` independent uniform numbers of 64 bits."""
+        return np.frombuffer(secrets.token_bytes(count * _WORD), dtype=np.uint64)

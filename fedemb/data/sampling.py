@@ -6,6 +6,7 @@ N users in the data set, M of them in a round, k in a virtual client, m = M / k 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -20,7 +21,13 @@ _SEED_BITS = 63
 
 
 class CohortSampler(ABC):
-    """Draws the cohort of any round without replaying the rounds before it."""
+    """Draws the cohort of any round without replaying the rounds before it.
+
+    ids_per_user: j, the most ids of the data set under which one person's images stand; above 1 the unit of privacy is
+        that person, who can be in j virtual clients of a round, and takes part whenever one of the j ids is drawn.
+    """
+
+    ids_per_user: int
 
     @property
     @abstractmethod
@@ -42,8 +49,8 @@ class CohortSampler(ABC):
         """The virtual clients of a round >= 0: the same every time it is asked for, whatever the data hold."""
 
     @abstractmethod
-    def event(self, release: DpEvent) -> DpEvent:
-        """The privacy event of one round.
+    def event(self, release: DpEvent, round: int) -> DpEvent:
+        """The privacy event of a round.
 
         release: the mechanism's event for a cohort that is known, e.g. GaussianDpEvent(s) with s = noise std
             divided by the l2 sensitivity under `relation`.
@@ -63,18 +70,16 @@ class FixedSizeSampler(CohortSampler):
     num_users: int
     users_per_round: int
     users_per_client: int = 1
+    ids_per_user: int = 1
     seed: int
 
     def __post_init__(self) -> None:
         check.at_least("num_users", self.num_users, 1)
         check.at_least("users_per_round", self.users_per_round, 1)
         check.at_least("users_per_client", self.users_per_client, 1)
-        _check_at_most_all(self.users_per_round, self.num_users)
-        if self.users_per_round % self.users_per_client:
-            raise ValueError(
-                f"users_per_client must divide users_per_round, got users_per_client={self.users_per_client} "
-                f"users_per_round={self.users_per_round}: take a multiple of {self.users_per_client} users a round"
-            )
+        check.at_least("ids_per_user", self.ids_per_user, 1)
+        check_at_most_all(self.users_per_round, self.num_users)
+        check_divides(self.users_per_client, self.users_per_round)
 
     @property
     def scheme(self) -> str:
@@ -95,13 +100,16 @@ class FixedSizeSampler(CohortSampler):
         """The m virtual clients of a round."""
         check.at_least("round", round, 0)
         users = _draw(generator(self.seed, "cohort", round), self.num_users, self.users_per_round)
-        return _grouped(self.seed, round, users, self.users_per_client)
+        return grouped(self.seed, round, users, self.users_per_client)
 
-    def event(self, release: DpEvent) -> DpEvent:
-        """M of N users without replacement: the rate is M/N, not m/N."""
-        return SampledWithoutReplacementDpEvent(
-            source_dataset_size=self.num_users, sample_size=self.users_per_round, event=release
-        )
+    def event(self, release: DpEvent, round: int) -> DpEvent:
+        """M of N users without replacement: the rate is M/N, not m/N.
+
+        One of j ids is drawn with a chance of at most j M / N, and then at most j updates differ: joint convexity over
+        the cohorts with and without one of them leads to the pair of a single id at that rate.
+        """
+        drawn = min(self.num_users, self.ids_per_user * self.users_per_round)
+        return SampledWithoutReplacementDpEvent(source_dataset_size=self.num_users, sample_size=drawn, event=release)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,13 +124,15 @@ class PoissonSampler(CohortSampler):
     num_users: int
     users_per_round: float
     users_per_client: int = 1
+    ids_per_user: int = 1
     seed: int
 
     def __post_init__(self) -> None:
         check.at_least("num_users", self.num_users, 1)
         check.positive("users_per_round", self.users_per_round)
         check.at_least("users_per_client", self.users_per_client, 1)
-        _check_at_most_all(self.users_per_round, self.num_users)
+        check.at_least("ids_per_user", self.ids_per_user, 1)
+        check_at_most_all(self.users_per_round, self.num_users)
         if self.users_per_client > 1:
             raise ValueError(
                 f"Poisson sampling takes users_per_client=1, got users_per_client={self.users_per_client}: one user "
@@ -159,11 +169,13 @@ class PoissonSampler(CohortSampler):
         check.at_least("round", round, 0)
         rng = generator(self.seed, "cohort", round)
         count = int(rng.binomial(self.num_users, self.sampling_probability))
-        return _grouped(self.seed, round, _draw(rng, self.num_users, count), 1)
+        return grouped(self.seed, round, _draw(rng, self.num_users, count), 1)
 
-    def event(self, release: DpEvent) -> DpEvent:
-        """Poisson sampling with probability q."""
-        return PoissonSampledDpEvent(sampling_probability=self.sampling_probability, event=release)
+    def event(self, release: DpEvent, round: int) -> DpEvent:
+        """Poisson sampling with probability q; one of j ids takes part with probability 1 - (1 - q)^j."""
+        q = self.sampling_probability
+        rate = q if self.ids_per_user == 1 else -math.expm1(self.ids_per_user * math.log1p(-q)) if q < 1 else 1.0
+        return PoissonSampledDpEvent(sampling_probability=rate, event=release)
 
 
 def _draw(rng: np.random.Generator, population: int, size: int) -> list[UserId]:
@@ -175,7 +187,7 @@ def _draw(rng: np.random.Generator, population: int, size: int) -> list[UserId]:
     return chosen
 
 
-def _grouped(seed: int, round: int, users: list[UserId], users_per_client: int) -> Cohort:
+def grouped(seed: int, round: int, users: list[UserId], users_per_client: int) -> Cohort:
     """Consecutive groups of users, each with a seed that depends on its slot only."""
     slots = range(0, len(users), users_per_client)
     seeds = generator(seed, "client seeds", round).integers(2**_SEED_BITS, size=len(slots), dtype=np.uint64)
@@ -186,7 +198,17 @@ def _grouped(seed: int, round: int, users: list[UserId], users_per_client: int) 
     return Cohort(round=round, clients=tuple(clients))
 
 
-def _check_at_most_all(users_per_round: float, num_users: int) -> None:
+def check_divides(users_per_client: int, users_per_round: int) -> None:
+    """Require that k divides M."""
+    if users_per_round % users_per_client:
+        raise ValueError(
+            f"users_per_client must divide users_per_round, got users_per_client={users_per_client} "
+            f"users_per_round={users_per_round}: take a multiple of {users_per_client} users a round"
+        )
+
+
+def check_at_most_all(users_per_round: float, num_users: int) -> None:
+    """Require M <= N."""
     if users_per_round > num_users:
         raise ValueError(
             f"users_per_round must be at most the number of users, got users_per_round={users_per_round} "

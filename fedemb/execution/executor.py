@@ -11,7 +11,7 @@ import torch
 from fedemb.client.work import ClientState, ClientWork
 from fedemb.core.params import add, to, zeros_like
 from fedemb.core.types import Batch, Cohort, Diagnostics, Params, VirtualClient
-from fedemb.privacy.clipping import clip
+from fedemb.privacy.clipping import Clipping
 
 Load = Callable[[Sequence[VirtualClient]], Iterator[Batch]]
 """The virtual clients to work through -> the batches [S, B, ...] of each in turn, on the CPU; S may be 0."""
@@ -25,17 +25,18 @@ class Executor(ABC):
 
     @abstractmethod
     def clipped_sum(
-        self, work: ClientWork, clip_norm: float, shared: Params, cohort: Cohort, load: Load
+        self, work: ClientWork, clipping: Clipping, shared: Params, cohort: Cohort, load: Load
     ) -> tuple[Params, Diagnostics]:
-        """The sum over virtual clients of updates clipped to `clip_norm`, in float64, and exact diagnostics.
+        """The sum over virtual clients of clipped updates, in their dtype, and exact diagnostics.
 
         A client without examples, or with a non-finite update, adds zero and keeps its slot. Zero clients sum to zero.
         """
 
 
-def zero_sum(work: ClientWork, shared: Params) -> Params:
-    """A float64 zero for every name of an update: what a client without users sends."""
-    return zeros_like(work.finish(shared, work.begin(shared, IDLE)), dtype=torch.float64)
+def zero_sum(work: ClientWork, shared: Params, clipping: Clipping) -> Params:
+    """A zero for every name of a clipped update: what a client without users sends."""
+    clipped, _ = clipping(work.finish(shared, work.begin(shared, IDLE)))
+    return zeros_like(clipped)
 
 
 def diagnose(norms: list[torch.Tensor], finals: list[ClientState]) -> Diagnostics:
@@ -53,17 +54,17 @@ class Sequential(Executor):
     """One virtual client after the other."""
 
     def clipped_sum(
-        self, work: ClientWork, clip_norm: float, shared: Params, cohort: Cohort, load: Load
+        self, work: ClientWork, clipping: Clipping, shared: Params, cohort: Cohort, load: Load
     ) -> tuple[Params, Diagnostics]:
         """The loop of the paper's Algorithm 1, lines for the clients."""
-        total, device = zero_sum(work, shared), next(iter(shared.values())).device
+        total, device = zero_sum(work, shared, clipping), next(iter(shared.values())).device
         norms, finals = [], []
         for client, batches in zip(cohort.clients, load(cohort.clients), strict=True):
             trained = batches["mask"].any(dim=1).nonzero().flatten().tolist()  # a step needs a real example
             batches, state = to(batches, device), work.begin(shared, client)
             for step in trained:
                 state = work.step(shared, state, {name: value[step] for name, value in batches.items()})
-            clipped, norm = clip(work.finish(shared, state), clip_norm)
+            clipped, norm = clipping(work.finish(shared, state))
             total = add(total, clipped)
             norms.append(norm)
             finals.append(state._replace(params={}, slots={}))

@@ -19,7 +19,7 @@ from fedemb.core.types import Batch, Cohort, Diagnostics, Params, VirtualClient
 from fedemb.data.batching import pad_steps
 from fedemb.execution.executor import IDLE, Executor, Load, diagnose, zero_sum
 from fedemb.execution.memory import client_bytes
-from fedemb.privacy.clipping import clip
+from fedemb.privacy.clipping import Clipping
 
 
 def stack_states(states: Sequence[ClientState]) -> ClientState:
@@ -60,14 +60,14 @@ class Vectorised(Executor):
         check.positive("memory_gib", self.memory_gib)
 
     def clipped_sum(
-        self, work: ClientWork, clip_norm: float, shared: Params, cohort: Cohort, load: Load
+        self, work: ClientWork, clipping: Clipping, shared: Params, cohort: Cohort, load: Load
     ) -> tuple[Params, Diagnostics]:
         """The same sum as `Sequential`, chunk by chunk."""
-        total, norms, finals = zero_sum(work, shared), list[Tensor](), list[ClientState]()
+        total, norms, finals = zero_sum(work, shared, clipping), list[Tensor](), list[ClientState]()
         for clients, batches in self._chunks(work, shared, cohort, load):
             states = self._train(work, shared, clients, batches)
             updates = vmap(work.finish, in_dims=(None, 0))(shared, states)
-            clipped, lengths = vmap(clip, in_dims=(0, None))(updates, clip_norm)
+            clipped, lengths = vmap(clipping)(updates)
             total = add(total, {name: value.sum(0) for name, value in clipped.items()})
             norms += list(lengths)
             finals += [ClientState({}, {}, *scalars) for scalars in zip(*states[2:], strict=True)]

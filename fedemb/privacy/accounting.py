@@ -6,6 +6,8 @@ Convention: a GaussianDpEvent holds s = noise std / L2 sensitivity, the latter f
     SampledWithoutReplacementDpEvent(N, M, GaussianDpEvent(s))  FixedSizeRound(q = M / N, s)
     PoissonSampledDpEvent(q, GaussianDpEvent(s))                PoissonRound(q, s); one user a virtual client
     GaussianDpEvent(s), or a sampling rate of 1                 all such together: one Gaussian, in closed form
+    SeparatedDpEvent of GaussianDpEvent, CorrelatedGaussianDpEvent  those of one run: one Gaussian (participation.py)
+    NearDpEvent(event, tau)                                     event, at a delta that leaves tau its share (near.py)
     NonPrivateDpEvent, s = 0                                    epsilon = inf
     NoOpDpEvent                                                 nothing
     ComposedDpEvent, SelfComposedDpEvent                        their parts
@@ -17,8 +19,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeAlias
 
 from dp_accounting import (
@@ -33,10 +36,14 @@ from dp_accounting import (
 )
 
 from fedemb.core import check
+from fedemb.privacy import participation
 from fedemb.privacy.attack import attack_epsilon
+from fedemb.privacy.event_types import CorrelatedGaussianDpEvent, SeparatedDpEvent
 from fedemb.privacy.gaussian import gaussian_epsilon
+from fedemb.privacy.grouping import Group, grouped, mildest_case, worst_case
+from fedemb.privacy.near import near_attack, near_epsilon, without_near
 from fedemb.privacy.pairs import FixedSizeRound, PoissonRound, Round
-from fedemb.privacy.pld import certified_epsilon
+from fedemb.privacy.pld import Certified, certified_epsilon
 
 Events: TypeAlias = DpEvent | Iterable[tuple[DpEvent, int]]
 """One event, or events with how often each happened."""
@@ -45,6 +52,7 @@ ACCOUNTANT = "privacy-loss distribution of the worst pair of each round; lower e
 """What prints an epsilon, in words."""
 
 SMALLEST_DELTA = 1e-12
+_ATTACK_STEPS = (1, 8)  # grids of an attack, in steps of the bound's; the coarser one serves rare, huge losses
 LEAST_NOISE = 1e-6
 """Noise below this fraction of the sensitivity is priced as none."""
 
@@ -75,25 +83,46 @@ def spend(events: Events, delta: float) -> PrivacySpend:
     Raises: ValueError for a delta outside [1e-12, 1) or an event without a certified price here.
     """
     check_delta(delta)
-    rounds, gaussian = _rounds(events)
-    if not rounds:
-        exact = gaussian_epsilon(gaussian, delta)
-        return PrivacySpend(epsilon=exact, epsilon_attack=exact, delta=delta)
-    certified = certified_epsilon(rounds, delta)
-    attack = attack_epsilon(rounds, delta, certified.step) if certified.epsilon > 0 else 0.0
-    return PrivacySpend(epsilon=certified.epsilon, epsilon_attack=attack, delta=delta)
+    total = _total(events, delta)
+    certified = cache(total.certified)  # the attack takes the grid from the bound
+    return PrivacySpend(
+        epsilon=near_epsilon(lambda share: certified(share).epsilon, delta, total.distance),
+        epsilon_attack=near_attack(lambda share: total.attack(share, certified(share)), delta, total.distance),
+        delta=delta,
+    )
 
 
 def epsilon(events: Events, delta: float) -> float:
     """The certified epsilon alone, as in `spend`."""
     check_delta(delta)
-    rounds, gaussian = _rounds(events)
-    return certified_epsilon(rounds, delta).epsilon if rounds else gaussian_epsilon(gaussian, delta)
+    total = _total(events, delta)
+    return near_epsilon(lambda share: total.certified(share).epsilon, delta, total.distance)
 
 
-def affordable_rounds(spent: Events, round_event: DpEvent, *, delta: float, target_epsilon: float, limit: int) -> int:
-    """How many times `round_event` can follow what is spent with a certified epsilon of at most `target_epsilon`.
+def dominating_rounds(events: Events, delta: float) -> list[tuple[Round, int]]:
+    """Rounds with counts that reveal no less than the events do, few enough for an epsilon at `delta`.
 
+    A round without noise has s = 0. Raises: ValueError for events that are only near to others, whose failures no
+    Renyi divergence can hold.
+    """
+    check_delta(delta)
+    total = _total(events, delta)
+    if total.distance > 0:
+        raise ValueError("a discrete release is only near to a Gaussian one: it has an epsilon at delta, but no more")
+    return total.dominating()
+
+
+def affordable_rounds(
+    spent: Events,
+    rounds: Callable[[int], Iterable[tuple[DpEvent, int]]],
+    *,
+    delta: float,
+    target_epsilon: float,
+    limit: int,
+) -> int:
+    """How many rounds can follow what is spent with a certified epsilon of at most `target_epsilon`.
+
+    rounds: a number -> the events of the next so many rounds.
     Returns: the largest such number in 0 .. limit.
     """
     check.positive("target_epsilon", target_epsilon)
@@ -101,7 +130,7 @@ def affordable_rounds(spent: Events, round_event: DpEvent, *, delta: float, targ
     before = counted(spent)
 
     def fits(count: int) -> bool:
-        return epsilon([*before, (round_event, count)], delta) <= target_epsilon
+        return epsilon([*before, *rounds(count)], delta) <= target_epsilon
 
     fitting, failing = 0, 1
     while failing <= limit and fits(failing):
@@ -124,30 +153,114 @@ def counted(events: Events) -> list[tuple[DpEvent, int]]:
     return [(events, 1)] if isinstance(events, DpEvent) else list(events)
 
 
-def _rounds(events: Events) -> tuple[list[tuple[Round, int]], float]:
-    """(distinct rounds with counts, noise ratio of the unsampled Gaussian rounds together).
+@dataclass(frozen=True, kw_only=True)
+class _Total:
+    """All events together: rounds with a secret cohort, and one Gaussian release for all others.
 
-    Independent Gaussian rounds add up in 1 / s^2. Where all is Gaussian, nothing (inf) or not private (0), the list
-    is empty and the second value says it all; otherwise the list holds the Gaussian part too.
+    sampled: the former in groups, which are priced together (grouping.py).
+    precision: 1 / s^2 of that release, which adds up; inf without noise.
+    attacked: the part of it that an attack on one user surely gets.
+    distance: total variation distance to these from what happened.
     """
+
+    sampled: Sequence[Group]
+    precision: float
+    attacked: float
+    distance: float
+
+    def certified(self, delta: float) -> Certified:
+        """The bound at `delta`, in closed form where all is Gaussian, with the distance left out."""
+        if math.isinf(self.precision) or not self.sampled:
+            return Certified(epsilon=gaussian_epsilon(_ratio(self.precision), delta), step=0.0)
+        return certified_epsilon(self.dominating(), delta)
+
+    def attack(self, delta: float, certified: Certified) -> float:
+        """What an attack proves at `delta`, with the distance left out; certified: the bound there."""
+        if math.isinf(self.attacked) or not self.sampled:
+            return gaussian_epsilon(_ratio(self.attacked), delta)
+        attacked = [*map(mildest_case, self.sampled), *_unsampled(self.attacked)]
+        if certified.epsilon == 0:
+            return 0.0
+        return max(attack_epsilon(attacked, delta, steps * certified.step) for steps in _ATTACK_STEPS)
+
+    def dominating(self) -> list[tuple[Round, int]]:
+        """Rounds that reveal no less, with the distance left out."""
+        return [*map(worst_case, self.sampled), *_unsampled(self.precision)]
+
+
+def _unsampled(precision: float) -> list[tuple[Round, int]]:
+    """The Gaussian release of this 1 / s^2, if any."""
+    return [(FixedSizeRound(sampling_rate=1.0, noise_ratio=_ratio(precision)), 1)] if precision > 0 else []
+
+
+def _total(events: Events, delta: float) -> _Total:
+    """Everything, added up, in groups that suit an epsilon at `delta`."""
     sampled: Counter[Round] = Counter()
-    precision = 0.0
+    exact, distance = [], 0.0
     for event, count in counted(events):
-        for round_, times in _parts(event, count):
-            if round_.noise_ratio < LEAST_NOISE:
-                return [], 0.0
-            if round_.sampling_rate == 1:
-                precision += times / round_.noise_ratio**2
+        inner, each = without_near(event)
+        exact.append((inner, count))
+        distance += each * count
+    precision, attacked, known = 0.0, 0.0, [0.0]
+    for part, times in _run(exact, 1):
+        if isinstance(part, _Known):
+            precision += times * part.precision
+            known.append(part.attacked)
+        elif part.noise_ratio < LEAST_NOISE or part.sampling_rate == 1:
+            precision += times * _precision(part.noise_ratio)
+            attacked += times * _precision(part.noise_ratio)
+        else:
+            sampled[part] += times
+    groups = grouped(list(sampled.items()), delta)
+    return _Total(sampled=groups, precision=precision, attacked=attacked + max(known), distance=distance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """The rounds of one run whose cohorts need not be secret; `precision` and `attacked` as in `_Total`."""
+
+    precision: float
+    attacked: float
+
+
+def _run(events: Iterable[tuple[DpEvent, int]], times: int) -> Iterator[tuple[Round | _Known, int]]:
+    """The rounds of a run that happened `times` times; its separated ones are one."""
+    separated: dict[participation.Rows, Counter[int]] = {}
+    for event, count in events:
+        for part, repeats in _parts(event, count):
+            if isinstance(part, SeparatedDpEvent):
+                separated.setdefault(_rows(part), Counter())[part.round] += repeats
             else:
-                sampled[round_] += times
-    gaussian = precision**-0.5 if precision > 0 else math.inf
-    if sampled and precision > 0:
-        sampled[FixedSizeRound(sampling_rate=1.0, noise_ratio=gaussian)] += 1
-    return list(sampled.items()), gaussian
+                yield part, repeats * times
+    if any(rows.noise_ratio < LEAST_NOISE for rows in separated):
+        yield _Known(precision=math.inf, attacked=math.inf), times
+    elif separated:
+        precision, attacked = participation.precision(separated), participation.attacked_precision(separated)
+        yield _Known(precision=precision, attacked=attacked), times
 
 
-def _parts(event: DpEvent, count: int) -> Iterator[tuple[Round, int]]:
-    """The rounds that an event stands for."""
+def _rows(event: SeparatedDpEvent) -> participation.Rows:
+    """The kind of rows that a separated round belongs to."""
+    match event.event:
+        case CorrelatedGaussianDpEvent(noise_multiplier=ratio, span=span, shortest=shortest):
+            pass
+        case release:
+            ratio, span, shortest = _noise_ratio(release), 1, 1.0
+    return participation.Rows(noise_ratio=ratio, span=span, separation=event.separation, shortest=shortest)
+
+
+def _precision(noise_ratio: float) -> float:
+    """1 / s^2, inf for too little noise."""
+    return noise_ratio**-2 if noise_ratio >= LEAST_NOISE else math.inf
+
+
+def _ratio(precision: float) -> float:
+    """s of one Gaussian release; inf for nothing, 0 without noise."""
+    return precision**-0.5 if precision > 0 else math.inf
+
+
+def _parts(event: DpEvent, count: int) -> Iterator[tuple[Round | _Known | SeparatedDpEvent, int]]:
+    """The rounds that an event stands for; separated ones are for their run to price."""
     check.at_least("count", count, 0)
     match event:
         case _ if count == 0:
@@ -155,10 +268,11 @@ def _parts(event: DpEvent, count: int) -> Iterator[tuple[Round, int]]:
         case NoOpDpEvent():
             return
         case ComposedDpEvent(events=parts):
-            for part in parts:
-                yield from _parts(part, count)
+            yield from _run(((part, 1) for part in parts), count)
         case SelfComposedDpEvent(event=part, count=times):
             yield from _parts(part, times * count)
+        case SeparatedDpEvent():
+            yield event, count
         case SampledWithoutReplacementDpEvent(source_dataset_size=users, sample_size=sampled, event=release):
             if not 1 <= sampled <= users:
                 raise ValueError(f"a round must sample between 1 and all users, got {sampled} of {users}")
@@ -182,5 +296,7 @@ def _noise_ratio(release: DpEvent) -> float:
             return 0.0 if min(ratios) < LEAST_NOISE else sum(ratio**-2 for ratio in ratios) ** -0.5
         case SelfComposedDpEvent(event=part, count=times) if times >= 1:
             return _noise_ratio(part) / math.sqrt(times)
+        case CorrelatedGaussianDpEvent():
+            raise ValueError(release.refusal())
         case _:
             raise ValueError(f"no certified price for the event {release}: Gaussian releases only")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fedemb.privacy.lattice import Lattice, Terms, TiltedSum, WindowTooLarge, centring_tilt, mean, tail_tilt, tilted_sum
 from fedemb.privacy.pairs import Round
-from fedemb.privacy.pld import loss_reach
+from fedemb.privacy.pld import loss_reaches
 
 Array = NDArray[np.float64]
 
@@ -26,12 +26,12 @@ _ROUND_OFF = 1e-9  # of epsilon: sums of logarithms over up to _MAX_POINTS masse
 
 def attack_epsilon(rounds: Sequence[tuple[Round, int]], delta: float, step: float) -> float:
     """The epsilon >= 0 that the attack proves at `delta`, for rounds with counts; `step` is the grid of the losses."""
-    reach = loss_reach(rounds, delta)
+    reaches = loss_reaches(rounds, delta)
     coarser = max(step, min(8 * step, _COARSE_LOSS))
-    coarse = [best_tilts(*order, delta, coarser) for order in attack_orders(rounds, coarser, reach)]
+    coarse = [best_tilts(*order, delta, coarser) for order in attack_orders(rounds, coarser, reaches)]
     while True:
         try:
-            orders = zip(attack_orders(rounds, step, reach), coarse, strict=True)
+            orders = zip(attack_orders(rounds, step, reaches), coarse, strict=True)
             return max(
                 0.0, *(proven_epsilon(*order, delta, tilts[0] * step, tilts[1] * step) for order, tilts in orders)
             )
@@ -39,15 +39,22 @@ def attack_epsilon(rounds: Sequence[tuple[Round, int]], delta: float, step: floa
             step *= 4
 
 
-def attack_orders(rounds: Sequence[tuple[Round, int]], step: float, reach: float) -> Iterator[tuple[Terms, Terms]]:
-    """The rounded losses under (first, second) neighbour, and with the two swapped; beyond `reach` they are cut."""
-    size = max(int(np.ceil(reach / step)), 1)
-    edges = (np.arange(-size, size, dtype=np.float64) + 0.5) * step
-    masses = [round_.attack_log_masses(edges) for round_, _ in rounds]
+def attack_orders(
+    rounds: Sequence[tuple[Round, int]], step: float, reaches: Sequence[float]
+) -> Iterator[tuple[Terms, Terms]]:
+    """The rounded losses under (first, second) neighbour, and with the two swapped; each is cut at its round's reach.
+
+    A loss above a reach counts as that reach: what the attacker adds up is any function of what a round shows.
+    """
     counts = [count for _, count in rounds]
+    sizes = [max(int(np.ceil(reach / step)), 1) for reach in reaches]
+    masses = [
+        round_.attack_log_masses((np.arange(-size, size, dtype=np.float64) + 0.5) * step)
+        for (round_, _), size in zip(rounds, sizes, strict=True)
+    ]
     for first, second, direction in ((0, 1, 1), (1, 0, -1)):
-        one = [Lattice(log_mass=pair[first][::direction], first=-size) for pair in masses]
-        other = [Lattice(log_mass=pair[second][::direction], first=-size) for pair in masses]
+        one = [Lattice(log_mass=pair[first][::direction], first=-(len(pair[0]) // 2)) for pair in masses]
+        other = [Lattice(log_mass=pair[second][::direction], first=-(len(pair[0]) // 2)) for pair in masses]
         yield list(zip(one, counts, strict=True)), list(zip(other, counts, strict=True))
 
 

@@ -52,7 +52,9 @@ def solve_rounds(round_event: DpEvent, *, delta: float, target_epsilon: float) -
 
     Raises: ValueError if one round costs more, or a million cost less.
     """
-    rounds = affordable_rounds([], round_event, delta=delta, target_epsilon=target_epsilon, limit=MOST_ROUNDS)
+    rounds = affordable_rounds(
+        [], lambda count: [(round_event, count)], delta=delta, target_epsilon=target_epsilon, limit=MOST_ROUNDS
+    )
     if rounds == 0:
         raise _unreachable(target_epsilon, delta, "a single round", "raise noise_multiplier or lower users_per_round")
     if rounds == MOST_ROUNDS:

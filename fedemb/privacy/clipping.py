@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
 import torch
 from torch import Tensor
 
+from fedemb.core import check
 from fedemb.core.params import norm
 from fedemb.core.types import Params
 
 _ROUNDING = 2.0**-22  # covers the rounding of the norm, of the products and of the sum over clients
+_MOST_CLIENTS = 2**15  # m float64 numbers are summed with a relative error of m 2^-53: 2 m^2 2^-53 is half of _ROUNDING
 
 
 def clip(update: Params, clip_norm: float) -> tuple[Params, Tensor]:
@@ -25,3 +32,102 @@ def clip(update: Params, clip_norm: float) -> tuple[Params, Tensor]:
     factor = torch.clamp(clip_norm * (1.0 - _ROUNDING) / length, max=1.0)
     clipped = {name: torch.where(finite, value.double() * factor, 0.0) for name, value in update.items()}
     return clipped, length
+
+
+class Clipping(ABC):
+    """What an update becomes before it is added up; a pure function that vmap can take.
+
+    Clipped updates share one dtype, in which their sum over `most_clients` keeps the bound.
+    """
+
+    @property
+    @abstractmethod
+    def bound(self) -> float:
+        """The l2 norm that no clipped update exceeds, in the units of `unit`."""
+
+    @property
+    def unit(self) -> float:
+        """What 1 in a clipped update stands for, in the units of the parameters."""
+        return 1.0
+
+    @property
+    def most_clients(self) -> int:
+        """How many clipped updates can be added up without rounding beyond the bound."""
+        return _MOST_CLIENTS
+
+    @abstractmethod
+    def __call__(self, update: Params) -> tuple[Params, Tensor]:
+        """(the clipped update, the norm [] before clipping); zeros for an update that is not finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlatClipping(Clipping):
+    """The whole update is one vector of norm at most C (McMahan et al. 2018, "flat clipping", arXiv:1710.06963)."""
+
+    clip_norm: float
+
+    def __post_init__(self) -> None:
+        check.positive("clip_norm", self.clip_norm)
+
+    @property
+    def bound(self) -> float:
+        """C."""
+        return self.clip_norm
+
+    def __call__(self, update: Params) -> tuple[Params, Tensor]:
+        """See `clip`."""
+        return clip(update, self.clip_norm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerLayerClipping(Clipping):
+    """Layer l, with its weight and bias, is a vector of norm at most C_l, and the squares C_l^2 add up to C^2.
+
+    A layer is what stands before the last dot of a name. weights: name pattern of layers -> C_l relative to the
+    layers that no pattern names, which have 1; the first pattern that fits counts.
+    Source: McMahan et al. 2018, section "per-layer clipping", arXiv:1710.06963.
+    """
+
+    clip_norm: float
+    weights: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        check.positive("clip_norm", self.clip_norm)
+        for pattern, weight in (self.weights or {}).items():
+            check.positive(f"query.clipping.weights[{pattern}]", weight)
+
+    @property
+    def bound(self) -> float:
+        """C: the root of the sum of squares over the layers."""
+        return self.clip_norm
+
+    def norms(self, names: list[str]) -> dict[str, float]:
+        """Layer -> C_l, for the parameters of these names.
+
+        Raises: ValueError for a pattern that fits no layer.
+        """
+        layers = sorted({_layer(name) for name in names})
+        for pattern in self.weights or ():
+            if not any(fnmatchcase(layer, pattern) for layer in layers):
+                raise ValueError(f"query.clipping.weights: {pattern} fits no layer; the layers are {', '.join(layers)}")
+        shares = {layer: self._weight(layer) for layer in layers}
+        whole = sum(share**2 for share in shares.values()) ** 0.5
+        return {layer: self.clip_norm * share / whole for layer, share in shares.items()}
+
+    def __call__(self, update: Params) -> tuple[Params, Tensor]:
+        """Each layer by its own norm; an update with any non-finite entry becomes zero as a whole."""
+        length = norm(update)
+        finite = length.isfinite()
+        clipped: Params = {}
+        for layer, clip_norm in self.norms(list(update)).items():
+            part, _ = clip({name: value for name, value in update.items() if _layer(name) == layer}, clip_norm)
+            clipped |= {name: torch.where(finite, value, 0.0) for name, value in part.items()}
+        return {name: clipped[name] for name in update}, length
+
+    def _weight(self, layer: str) -> float:
+        return next((weight for pattern, weight in (self.weights or {}).items() if fnmatchcase(layer, pattern)), 1.0)
+
+
+def _layer(name: str) -> str:
+    """ "conv1" for "conv1.weight" and "conv1.bias"."""
+    return name.rpartition(".")[0] or name

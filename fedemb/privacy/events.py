@@ -20,6 +20,8 @@ from dp_accounting import (
 
 from fedemb.core import check
 from fedemb.core.types import Cohort, Diagnostics, Params
+from fedemb.privacy.clipping import Clipping, FlatClipping
+from fedemb.privacy.event_types import CorrelatedGaussianDpEvent, NearDpEvent, SeparatedDpEvent
 from fedemb.privacy.mechanism import Gaussian
 from fedemb.privacy.query import ClippedSum
 
@@ -64,6 +66,14 @@ def to_plain(event: DpEvent) -> Plain:
             return {"kind": "without-replacement", "users": int(users), "sampled": int(sampled), "release": inner}
         case PoissonSampledDpEvent(sampling_probability=rate, event=release):
             return {"kind": "poisson", "sampling_rate": float(rate), "release": to_plain(release)}
+        case CorrelatedGaussianDpEvent(noise_multiplier=ratio, span=span, shortest=shortest):
+            width = {"span": int(span), "shortest": float(shortest)}
+            return {"kind": "correlated-gaussian", "noise_over_sensitivity": float(ratio), **width}
+        case SeparatedDpEvent(round=round_, separation=rounds, event=release):
+            inner = to_plain(release)
+            return {"kind": "separated", "round": int(round_), "separation": int(rounds), "release": inner}
+        case NearDpEvent(event=release, total_variation=distance):
+            return {"kind": "near", "total_variation": float(distance), "release": to_plain(release)}
         case SelfComposedDpEvent(event=part, count=times):
             return {"kind": "repeated", "times": int(times), "event": to_plain(part)}
         case ComposedDpEvent(events=parts):
@@ -99,6 +109,18 @@ def _poisson(*, sampling_rate: float, release: Plain) -> DpEvent:
     return PoissonSampledDpEvent(sampling_rate, from_plain(release))
 
 
+def _correlated(*, noise_over_sensitivity: float, span: int, shortest: float) -> DpEvent:
+    return CorrelatedGaussianDpEvent(noise_over_sensitivity, span, shortest)
+
+
+def _separated(*, round: int, separation: int, release: Plain) -> DpEvent:
+    return SeparatedDpEvent(round, separation, from_plain(release))
+
+
+def _near(*, total_variation: float, release: Plain) -> DpEvent:
+    return NearDpEvent(from_plain(release), total_variation)
+
+
 def _repeated(*, times: int, event: Plain) -> DpEvent:
     check.at_least("times", times, 0)
     return SelfComposedDpEvent(from_plain(event), times)
@@ -114,6 +136,9 @@ _READERS: dict[str, Callable[..., DpEvent]] = {
     "gaussian": _gaussian,
     "without-replacement": _without_replacement,
     "poisson": _poisson,
+    "correlated-gaussian": _correlated,
+    "separated": _separated,
+    "near": _near,
     "repeated": _repeated,
     "all": _all,
 }
@@ -121,12 +146,12 @@ _READERS: dict[str, Callable[..., DpEvent]] = {
 
 def _release(noise_multiplier: float) -> Any:
     """The Gaussian event of a clipped sum; the query knows its own sensitivity, and only the ratio counts."""
-    query = ClippedSum(clip_norm=1.0, sum_updates=_unasked)
-    mechanism = Gaussian.from_multiplier(noise_multiplier=noise_multiplier, clip_norm=query.clip_norm)
+    query = ClippedSum(clipping=FlatClipping(clip_norm=1.0), sum_updates=_unasked, planned_clients=1)
+    mechanism = Gaussian.from_multiplier(noise_multiplier=noise_multiplier, bound=query.bound)
     return mechanism.event(query.sensitivity(NeighboringRelation.REPLACE_ONE))
 
 
-def _unasked(clip_norm: float, shared: Params, cohort: Cohort) -> tuple[Params, Diagnostics]:
+def _unasked(clipping: Clipping, shared: Params, cohort: Cohort) -> tuple[Params, Diagnostics]:
     raise AssertionError("this query only states its sensitivity")
 
 

@@ -10,11 +10,16 @@ Source: the scaling of McMahan et al. 2018 (arXiv:1710.06963) and of Xu et al. 2
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedemb.core import check
 from fedemb.privacy.accounting import default_delta, epsilon
 from fedemb.privacy.events import fixed_size_round
+
+POPULATIONS = (10**4, 10**5, 10**6, 10**7, 10**8)
+TARGETS = (8.0, 4.0, 2.0, 1.0)
+_TOLERANCE = 0.003
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +66,9 @@ def deploy(simulation: Simulation, *, users: int, users_per_round: int, delta: f
 def cheapest_deployment(
     simulation: Simulation, *, users: int, target_epsilon: float, delta: float | None = None, users_per_client: int = 1
 ) -> Deployment | None:
-    """The deployment at N = users that meets the target with the fewest users a round, at least M0; None if none does.
+    """The deployment at N = users that meets the target with the fewest users a round, to 0.3 %; None if none does.
 
-    Users per round grow by multiples of users_per_client, up to all users, where epsilon is least.
+    Users per round are multiples of users_per_client, at least M0 and at most all users, where epsilon is least.
     Raises: ValueError if the population is smaller than M0.
     """
     check.positive("target_epsilon", target_epsilon)
@@ -76,20 +81,34 @@ def cheapest_deployment(
     fewest, most = math.ceil(simulation.users_per_round / users_per_client), users // users_per_client
     if fewest > most:
         return None
-    best = at(fewest)
-    if best.epsilon <= target_epsilon:
-        return best
+    short = at(fewest)
+    if short.epsilon <= target_epsilon:
+        return short
     best = at(most)
     if best.epsilon > target_epsilon:
         return None
-    while most - fewest > 1:
-        middle = (fewest + most) // 2
-        found = at(middle)
+    turn = 0
+    while most - fewest > max(1, _TOLERANCE * fewest):
+        middle = _between(fewest, most, _share(short.epsilon, best.epsilon, target_epsilon) if turn % 3 else 0.5)
+        found, turn = at(middle), turn + 1
         if found.epsilon <= target_epsilon:
             best, most = found, middle
         else:
-            fewest = middle
+            short, fewest = found, middle
     return best
+
+
+def _share(short: float, enough: float, target: float) -> float:
+    """Where a target lies between two epsilons, in logarithms; a little beyond, so that both ends move."""
+    if not 0 < enough < short < math.inf:
+        return 0.5
+    return min(0.999, math.log(short / target) / math.log(short / enough) * (1 + _TOLERANCE) + _TOLERANCE)
+
+
+def _between(fewest: int, most: int, share: float) -> int:
+    """The whole number strictly between two, at this share of the way in logarithms."""
+    middle = round(math.exp(math.log(fewest) + share * math.log(most / fewest)))
+    return min(max(middle, fewest + 1), most - 1)
 
 
 def least_epsilon(simulation: Simulation, *, users: int, delta: float | None = None) -> Deployment:
@@ -102,3 +121,42 @@ def signal_floor(simulation: Simulation, *, users: int) -> float:
     check.at_least("users", users, 1)
     ratio = simulation.users_per_round / users / simulation.noise_multiplier
     return 2 * ratio * math.sqrt(simulation.rounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prospect:
+    """What the signal-to-noise ratio of a simulation can cost at N users.
+
+    floor: mu*, which no number of users a round goes below. least: with everybody in every round.
+    deployments: target epsilon -> the deployment that meets it with the fewest users a round, None where none does.
+    """
+
+    users: int
+    delta: float
+    floor: float
+    least: Deployment
+    deployments: dict[float, Deployment | None]
+
+
+def prospect(
+    simulation: Simulation,
+    *,
+    users: int,
+    targets: Sequence[float] = TARGETS,
+    delta: float | None = None,
+    users_per_client: int = 1,
+) -> Prospect:
+    """All targets at one population of at least M0 users. delta: N^-1.1 by default."""
+    least = least_epsilon(simulation, users=users, delta=delta)
+    return Prospect(
+        users=users,
+        delta=least.delta,
+        floor=signal_floor(simulation, users=users),
+        least=least,
+        deployments={
+            target: cheapest_deployment(
+                simulation, users=users, target_epsilon=target, delta=delta, users_per_client=users_per_client
+            )
+            for target in targets
+        },
+    )

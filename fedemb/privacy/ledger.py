@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,9 @@ from dp_accounting import DpEvent
 from fedemb.core.files import sync
 from fedemb.privacy.events import from_plain, to_plain
 
+RELATION = "substitute-one"
+"""The neighbouring relation of every charge; a line may name it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
@@ -27,12 +31,14 @@ class Ledger:
     entries: number of charges.
     counts: event as sorted JSON -> how often it was charged.
     length_bytes: length of the file, to notice anybody else who writes to it.
+    incomplete: did the file, when it was read, end in a part of a line, which paid for nothing?
     """
 
     path: Path | None = None
     entries: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
     length_bytes: int = 0
+    incomplete: bool = field(default=False, compare=False)
 
     @classmethod
     def create(cls, path: Path) -> Ledger:
@@ -51,21 +57,8 @@ class Ledger:
 
         Raises: ValueError with file and line for a missing file or a line that is no charge.
         """
-        try:
-            raw = path.read_bytes()
-        except FileNotFoundError:
-            raise ValueError(f"there is no ledger at {path}") from None
-        *lines, rest = raw.split(b"\n")
-        counts: dict[str, int] = {}
-        for number, line in enumerate(lines):
-            event = _event(path, number, line)
-            counts[event] = counts.get(event, 0) + 1
-        entries = len(lines)
-        if rest and _is_charge(path, entries, rest):
-            event = _event(path, entries, rest)
-            counts[event] = counts.get(event, 0) + 1
-            entries += 1
-        return cls(path=path, entries=entries, counts=counts, length_bytes=len(raw))
+        keys, incomplete, length_bytes = _read(path)
+        return cls(path=path, entries=len(keys), counts=Counter(keys), length_bytes=length_bytes, incomplete=incomplete)
 
     @classmethod
     def resume(cls, path: Path) -> Ledger:
@@ -111,6 +104,25 @@ class Ledger:
         return [(from_plain(json.loads(key)), count) for key, count in self.counts.items()]
 
 
+def charges(path: Path) -> list[DpEvent]:
+    """What a ledger file has charged, in order. Raises: ValueError as `Ledger.read`."""
+    keys, _, _ = _read(path)
+    events = {key: from_plain(json.loads(key)) for key in dict.fromkeys(keys)}
+    return [events[key] for key in keys]
+
+
+def _read(path: Path) -> tuple[list[str], bool, int]:
+    """(the charges as sorted JSON, whether a part of a line follows them, length of the file in bytes)."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"there is no ledger at {path}") from None
+    *lines, rest = raw.split(b"\n")
+    if rest and _is_charge(path, len(lines), rest):
+        lines, rest = [*lines, rest], b""
+    return [_event(path, number, line) for number, line in enumerate(lines)], bool(rest), len(raw)
+
+
 def _append(path: Path, line: bytes, length_bytes: int) -> None:
     """Add one line to a file that must have the given length."""
     with path.open("r+b", buffering=0) as file:
@@ -130,11 +142,17 @@ def _event(path: Path, number: int, line: bytes) -> str:
     """The event of line `number` (from 0) as sorted JSON."""
     try:
         charge: dict[str, Any] = json.loads(line)
+        relation = charge.pop("relation", RELATION)
         if charge.keys() != {"entry", "event"} or charge["entry"] != number:
             raise ValueError(f"expected entry {number}")
-        return _key(to_plain(from_plain(charge["event"])))
+        key = _key(to_plain(from_plain(charge["event"])))
     except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"{path} line {number + 1} is damaged ({error}); restore the file from a copy") from None
+    if relation != RELATION:
+        raise ValueError(
+            f"{path} line {number + 1} is charged under {relation}; fedemb adds up {RELATION} charges only"
+        )
+    return key
 
 
 def _is_charge(path: Path, number: int, line: bytes) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeAlias
 
 from dp_accounting import DpEvent, GaussianDpEvent, NonPrivateDpEvent
 
@@ -21,7 +21,14 @@ NoiseState = Slots
 
 
 class Mechanism(ABC):
-    """Turns the exact answer into a release."""
+    """Turns the exact answer into a release.
+
+    std: of the noise, in the units of the answer; the noise multiplier is std / (bound of one virtual client).
+    exact: is every number of answer, noise and release an integer, so that rounding can tell nothing?
+    """
+
+    std: float
+    exact: ClassVar[bool] = False
 
     @abstractmethod
     def init(self, like: Params) -> NoiseState:
@@ -49,11 +56,11 @@ class Gaussian(Mechanism):
         check.non_negative("noise std", self.std)
 
     @classmethod
-    def from_multiplier(cls, *, noise_multiplier: float, clip_norm: float) -> Gaussian:
-        """std = z * C: the paper's noise multiplier z is relative to the clip norm, not to the sensitivity 2C."""
+    def from_multiplier(cls, *, noise_multiplier: float, bound: float) -> Gaussian:
+        """std = z * bound: the paper's noise multiplier z is relative to the clip norm, not to the sensitivity 2C."""
         check.non_negative("noise_multiplier", noise_multiplier)
-        check.positive("clip_norm", clip_norm)
-        return cls(std=noise_multiplier * clip_norm)
+        check.positive("bound", bound)
+        return cls(std=noise_multiplier * bound)
 
     def init(self, like: Params) -> NoiseState:
         """Nothing."""
@@ -76,6 +83,13 @@ class Gaussian(Mechanism):
 @dataclass(frozen=True, kw_only=True)
 class NoNoise(Mechanism):
     """Releases the exact answer: no privacy."""
+
+    std: float = field(default=0.0, init=False)
+
+    @classmethod
+    def from_multiplier(cls, *, bound: float) -> NoNoise:
+        """The same for every bound."""
+        return cls()
 
     def init(self, like: Params) -> NoiseState:
         """Nothing."""

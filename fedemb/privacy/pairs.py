@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr
+from scipy.special import erf, log_ndtr
 
 from fedemb.core import check
 
@@ -45,6 +45,19 @@ class Round(ABC):
         The profile is symmetric: it bounds both orders of every neighbouring pair.
         """
 
+    @property
+    @abstractmethod
+    def severity(self) -> float:
+        """Of two rounds of one kind, that with no less severity and no more noise has no smaller profile anywhere.
+
+        Profiles that are no smaller anywhere stay so when they compose (Zhu, Dong and Wang 2022, arXiv:2106.08567).
+        """
+
+    @classmethod
+    @abstractmethod
+    def rate_at(cls, severity: Array, mu: Array) -> Array:
+        """The sampling rates [n] of the rounds with these severities and these mu = 1 / s."""
+
     @abstractmethod
     def attack_log_masses(self, edges: Array) -> tuple[Array, Array]:
         """Log-masses of the loss buckets between increasing `edges` [n] for one concrete pair of neighbours.
@@ -71,6 +84,25 @@ class FixedSizeRound(Round):
         inner = _inner_epsilon(epsilon, self.sampling_rate)
         upper, lower = log_ndtr(mu / 2 - inner / mu), log_ndtr(-mu / 2 - inner / mu)
         return _log_difference(np.log(self.sampling_rate) + upper, inner + lower - upper, np.abs(upper) + inner)
+
+    @property
+    def severity(self) -> float:
+        """The profile at epsilon = 0: q TV(mu), with TV(mu) the distance in total variation of N(0) and N(mu).
+
+        Proof of what `Round.severity` says. Let mu' >= mu and q' TV(mu') = q TV(mu). As a function of u = e^eps - 1 the
+        profile has the slope -Phi(-mu/2 - log(1 + u/q) / mu), so the second minus the first, D(u), rises where
+        A(u) = log(1 + u/q) / mu - log(1 + u/q') / mu' is below (mu' - mu) / 2. A' has the sign of
+        (mu' - mu) u + mu' q' - mu q: A starts at 0 and increases, or first falls and then increases, and exceeds
+        (mu' - mu) / 2 from some point on, or never. So D rises first and then, if ever, falls; it is 0 at u = 0 and
+        tends to 0, hence is nowhere negative. A larger q' adds to the profile: whoever sees that round can replace the
+        output by fresh noise with some chance and has the pair of a smaller rate.
+        """
+        return self.sampling_rate * float(_total_variation(np.array(1 / self.noise_ratio)))
+
+    @classmethod
+    def rate_at(cls, severity: Array, mu: Array) -> Array:
+        """See `Round.rate_at`."""
+        return np.minimum(severity / _total_variation(mu), 1.0)
 
     def attack_log_masses(self, edges: Array) -> tuple[Array, Array]:
         """The pair that attains the profile: (1-q) N(0) + q N(mu) against N(0)."""
@@ -101,6 +133,16 @@ class PoissonRound(Round):
         removed = np.logaddexp(excess + empty - taken, epsilon + other - taken)
         return _log_difference(np.log(q) + taken, removed, np.abs(taken) + epsilon)
 
+    @property
+    def severity(self) -> float:
+        """q: whoever sees a round can make it one of a smaller rate and more noise, by replacing and adding noise."""
+        return self.sampling_rate
+
+    @classmethod
+    def rate_at(cls, severity: Array, mu: Array) -> Array:
+        """See `Round.rate_at`."""
+        return severity
+
     def attack_log_masses(self, edges: Array) -> tuple[Array, Array]:
         """The dominating pair itself."""
         q, shift = self.sampling_rate, 0.5 / self.noise_ratio
@@ -115,6 +157,11 @@ class PoissonRound(Round):
             log_b = epsilon / 2 + np.log(-np.expm1(-epsilon) / 2) + np.log1p(-q) - np.log(q) + shift**2 / 2
         arsinh = np.logaddexp(log_b, np.logaddexp(2 * log_b, 0) / 2)
         return np.asarray((epsilon / 2 + arsinh) / shift)
+
+
+def _total_variation(mu: Array) -> Array:
+    """The distance of N(0) and N(mu): 2 Phi(mu / 2) - 1."""
+    return np.asarray(erf(mu / np.sqrt(8)))
 
 
 def _inner_epsilon(epsilon: Array, q: float) -> Array:

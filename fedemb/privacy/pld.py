@@ -30,6 +30,8 @@ _LEAST_STEPS = 32  # of the grid below epsilon, for the gain of a refinement to 
 _REFINE = 4
 _TOLERANCE = 1e-3  # relative gain of the last refinement; what is left is between a third and a fifteenth of it
 _MAX_POINTS = 1 << 21
+_MAX_ALL_POINTS = 1 << 22  # of all rounds' losses together
+_REACHES = 1e-12 * 1.25 ** np.arange(400.0)  # up to 1e26, above any loss of a round with s >= 1e-6
 _MAX_SPLIT = 8  # distinct rounds; each has its own sum with one jump
 _RECENTRE = 2  # times per grid; more gained nothing
 _MAX_EXPONENT = 600.0
@@ -67,14 +69,17 @@ def _refined(
     best bound so far are tried as well. Every tilt gives a bound, so the least is one.
     """
     share = _SPLIT_CUT_SHARE if split else _CUT_SHARE
-    reach = loss_reach(rounds, delta, share)
+    reaches = loss_reaches(rounds, delta, share)
+    reach = max(reaches)
     step = reach / _START_POINTS
+    if split:  # whose terms lie on the same integers
+        reaches = [reach] * len(rounds)
     best = Certified(epsilon=np.inf, step=step)
     rates: list[float] = []  # tilts per unit of loss; those of the last, coarser grid serve as well and cost less
     share += _ROUND_OFF_SHARE + _SECOND_JUMP_SHARE * split
     log_delta = np.log(delta * (1 - share))
     while True:
-        terms = [(discretise(round_, reach, step), count) for round_, count in rounds]
+        terms = [(discretise(round_, own, step), count) for (round_, count), own in zip(rounds, reaches, strict=True)]
         parts = split_once(terms, np.sqrt(_SECOND_JUMP_SHARE * delta)) if split else [terms]
         if len(rates) != len(parts):
             rates = [tail_tilt(part, log_delta) / step for part in parts]
@@ -96,7 +101,8 @@ def _refined(
         if blur > _TOLERANCE and not split and len(rounds) <= _MAX_SPLIT:
             return best, True
         converged = gain <= _TOLERANCE * best.epsilon and epsilon >= _LEAST_STEPS * step
-        if converged or epsilon == 0 or _REFINE * reach / step > _MAX_POINTS / 2:
+        largest = _REFINE * max(reach / _MAX_POINTS, sum(reaches) / _MAX_ALL_POINTS) * 2
+        if converged or epsilon == 0 or step < largest:
             return best, False
         rates = [tail_tilt(part, log_delta) / step for part in parts]
         step /= _REFINE
@@ -108,11 +114,14 @@ def _sums(parts: Sequence[Terms], rates: Sequence[float], step: float) -> list[T
 
 def loss_reach(rounds: Sequence[tuple[Round, int]], delta: float, share: float = _CUT_SHARE) -> float:
     """A loss that all rounds together exceed with at most `share` of `delta`."""
+    return max(loss_reaches(rounds, delta, share))
+
+
+def loss_reaches(rounds: Sequence[tuple[Round, int]], delta: float, share: float = _CUT_SHARE) -> list[float]:
+    """A loss for each round, so that any round exceeds its own with at most `share` of `delta`, all together."""
     log_cut = np.log(delta * share / sum(count for _, count in rounds))
-    high = 1e-12
-    while any(round_.log_delta(np.array([high]))[0] > log_cut for round_, _ in rounds):
-        high *= 1.25
-    return high
+    beyond = [round_.log_delta(_REACHES) <= log_cut for round_, _ in rounds]
+    return [float(_REACHES[np.argmax(is_beyond)]) for is_beyond in beyond]
 
 
 def discretise(round_: Round, reach: float, step: float) -> Lattice:

@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from fedemb.report.style import FIGURE_STYLE
+
 Point = tuple[float, float]
 
 _WIDTH, _HEIGHT = 480, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 14, 12, 40
+_HEADING = 48  # pixels above a chart that is a file of its own
 _MANY = 80  # points beyond which markers hide the line
 
 
@@ -120,3 +123,19 @@ def _tick_text(tick: float, ticks: Sequence[float]) -> str:
     decimals = max(0, math.ceil(-math.log10(step) - 1e-9))
     decimals += round(step * 10**decimals, 6) % 1 != 0  # a step of 2.5 needs one more
     return f"{tick + 0.0:,.{decimals}f}"
+
+
+def standalone(chart: str, *, title: str, legend: str) -> str:
+    """A chart as an SVG file of its own: with heading, colours for light and dark, and nothing to download.
+
+    chart: from `line_chart`; "" gives a file with the heading alone.
+    """
+    head = _text(_LEFT, -30, title, "start") + _text(_LEFT, -10, legend, "start")
+    body = chart[chart.index(">") + 1 : chart.rindex("</svg>")] if chart else ""
+    box = f'viewBox="0 {-_HEADING} {_WIDTH} {_HEIGHT + _HEADING}"'
+    paper = f'<rect class="paper" x="0" y="{-_HEADING}" width="100%" height="100%"/>'
+    name = escape(title, quote=True)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {box} width="{1.5 * _WIDTH:g}" role="img" aria-label="{name}">'
+        f"<style>{FIGURE_STYLE}</style>{paper}{head}{body}</svg>\n"
+    )

@@ -14,19 +14,27 @@ from fedemb.core.files import write_atomically
 from fedemb.privacy.accounting import PrivacySpend
 from fedemb.report.numbers import lower, small, upper
 
+NOT_COVERED = "metrics are exact functions of the test users' images, which the guarantee does not cover"
+"""What every report says beside its metrics."""
+
 _PACKAGES = ("fedemb", "torch", "numpy", "dp-accounting", "hydra-core")
 
 
-def claim(spent: PrivacySpend, *, unit: str, sampling: str, secret: bool) -> str:
-    """What may be said of the run. unit: "user" or "example". secret: was all randomness secret?"""
+def claim(spent: PrivacySpend, *, unit: str, user: str, sampling: str, secret: bool, exact: bool) -> str:
+    """What may be said of the run.
+
+    unit: "user" or "example". user: completes "a user is …". secret: was all randomness secret? exact: was the noise
+    added in whole numbers?
+    """
     if math.isinf(spent.epsilon):
         return "No privacy guarantee: ε is infinite, as the noise is zero or the start has seen private data."
     condition = "" if secret else " It would hold if the seed were secret: this run is a simulation."
+    beside = " or timing" if exact else ", timing or floating-point attacks"
     return (
         f"{unit.capitalize()}-level differential privacy, substitute-one, {sampling}: ε in "
         f"[{lower(spent.epsilon_attack)}, {upper(spent.epsilon)}] at δ = {small(spent.delta)}, certified at the upper "
-        f"end, shown by an attack at the lower. It covers the models, not the choice of hyper-parameters, timing or "
-        f"floating-point attacks.{condition}"
+        f"end, shown by an attack at the lower. A user is {user}. It covers the models, not the choice of "
+        f"hyper-parameters{beside}; {NOT_COVERED}.{condition}"
     )
 
 

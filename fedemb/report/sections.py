@@ -6,23 +6,28 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from fedemb.report import numbers
+from fedemb.report import deployments, numbers
 from fedemb.report.figures import Line, line_chart
+from fedemb.report.record import NOT_COVERED
 from fedemb.report.summary import EMA, RunSummary
 from fedemb.report.tables import grid_table, labelled, pairs_table
 
 _PRIVACY_LABELS = {
     "unit": "Unit of privacy",
+    "user": "A user is",
     "relation": "Neighbouring relation",
     "sampling": "Sampling of a cohort",
     "users": "Users in the data set",
     "users_per_round": "Users in a round",
     "clients_per_round": "Virtual clients in a round",
     "users_per_client": "Users in a virtual client",
+    "ids_per_user": "User ids of one person, at most",
     "rounds": "Rounds",
     "rounds_charged": "Rounds charged to the ledger",
     "noise_multiplier": "Noise multiplier z",
     "clip_norm": "Clip norm C",
+    "query": "Query",
+    "mechanism": "Mechanism",
     "provenance": "Start of the model",
     "accountant": "Accountant",
 }
@@ -94,7 +99,7 @@ def metrics(run: RunSummary) -> str:
     header = ["Metric", "Model", "Moving average"] if averaged else ["Metric", "Model"]
     keys = ("", EMA) if averaged else ("",)
     rows = [[metric_label(name), *(numbers.metric(values.get(key + name)) for key in keys)] for name in names]
-    note = "Measured on test identities that training never saw; a dash means that there was nothing to measure."
+    note = f"A dash means that there was nothing to measure; {NOT_COVERED}."
     table = grid_table(header, rows, "numbers")
     return f'<section><h2>Quality of the embeddings</h2>{table}<p class="note">{note}</p></section>'
 
@@ -142,24 +147,17 @@ def extrapolation(run: RunSummary) -> str:
     rows = [row for row in run.report.get("extrapolation") or [] if isinstance(row, Mapping)]
     if not rows:
         return ""
-    header = ["Users", "Hypothetical ε", "δ", "Users in a round", "Noise multiplier", "Rounds"]
-    lines = [
-        [
-            numbers.plain(row.get("users")),
-            "∞" if row.get("epsilon") is None else f"≤ {numbers.upper(row['epsilon'])}",
-            numbers.small(row.get("delta")),
-            *(numbers.plain(row.get(key)) for key in ("users_per_round", "noise_multiplier", "rounds")),
-        ]
-        for row in rows
-    ]
     words = (
-        "Not this run's ε, and not a promise about anybody's data: what the same ratio of signal to noise would cost "
-        "if there were more users in all and, with the noise, in a round. The quality of the embeddings was measured "
-        "in this run, not in such a deployment."
+        "Below is what the same ratio of signal to noise would cost if there were more users in all and, with the "
+        "noise, in a round: M users a round and noise multiplier z that meet a target at δ = N^-1.1, and the least ε, "
+        "with all users in every round. No number of users a round goes below µ*-Gaussian differential privacy. The "
+        "quality of the embeddings was measured in this run, not in such a deployment."
     )
-    table = grid_table(header, lines, "wide")
+    own = f"This run's own ε {epsilon_interval(run.section('privacy'))} is for its own users. "
+    table = grid_table(deployments.header(rows), [deployments.cells(row) for row in rows], "wide")
     return (
-        f'<section class="hypothetical"><h2>Hypothetical deployments</h2><p class="note">{words}</p>{table}</section>'
+        f'<section class="hypothetical"><h2>Hypothetical deployments</h2><p class="note">{escape(own + words)}</p>'
+        f"{table}</section>"
     )
 
 

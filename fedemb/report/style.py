@@ -2,9 +2,11 @@
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --panel: #f6f7f9; --ink: #1c2430; --soft: #5b6675; --rule: #dfe3e8;
-  --first: #0b62b0; --second: #c2570c; --warn: #a3260f; --warn-paper: #fdf1ee; }
+  --first: #0b62b0; --second: #c2570c; --third: #2f7d32; --fourth: #7b3fa0; --warn: #a3260f;
+  --warn-paper: #fdf1ee; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14181e; --panel: #1c222a; --ink: #e4e8ee; --soft: #9aa6b5;
-  --rule: #323b47; --first: #6cb2f7; --second: #f0a15e; --warn: #ff9d87; --warn-paper: #2d1d1a; } }
+  --rule: #323b47; --first: #6cb2f7; --second: #f0a15e; --third: #7ccf80; --fourth: #c79be6; --warn: #ff9d87;
+  --warn-paper: #2d1d1a; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI",
   Roboto, "Noto Sans", "DejaVu Sans", sans-serif; font-variant-numeric: tabular-nums; }
@@ -33,7 +35,10 @@ svg text { fill: var(--soft); font-size: 13px; }
 .grid { stroke: var(--rule); stroke-width: 1; }
 .line { fill: none; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round; }
 .line.first { stroke: var(--first); } .line.second { stroke: var(--second); stroke-dasharray: 6 4; }
+.line.third { stroke: var(--third); stroke-dasharray: 2 4; }
+.line.fourth { stroke: var(--fourth); stroke-dasharray: 10 3; }
 .dot.first { fill: var(--first); } .dot.second { fill: var(--second); }
+.dot.third { fill: var(--third); } .dot.fourth { fill: var(--fourth); }
 .dot { stroke: transparent; stroke-width: 12; } .faint { fill-opacity: 0; } .dot:hover { fill-opacity: 1; }
 .band { fill: var(--first); opacity: 0.16; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 20px; margin: 0 0 14px; padding: 0; list-style: none;
@@ -66,7 +71,31 @@ footer { margin-top: 48px; color: var(--soft); font-size: 0.85rem; }
 @media (max-width: 560px) { main { padding: 24px 16px 40px; } h1 { font-size: 1.5rem; } svg text { font-size: 15px; }
   .cards { grid-template-columns: 1fr 1fr; } .card { padding: 10px 12px; } .card b { font-size: 1.25rem; } }
 @media print { :root { color-scheme: light; --paper: #fff; --panel: #f6f7f9; --ink: #000; --soft: #444; --rule: #ccc;
-  --first: #0b62b0; --second: #c2570c; --warn: #a3260f; --warn-paper: #fff; } main { max-width: none; padding: 0; }
+  --first: #0b62b0; --second: #c2570c; --third: #2f7d32; --fourth: #7b3fa0; --warn: #a3260f;
+  --warn-paper: #fff; } main { max-width: none; padding: 0; }
   body { font-size: 10.5pt; } h2 { break-after: avoid; margin-top: 24px; } table, .claim, .card { break-inside: avoid; }
   .charts { grid-template-columns: 1fr 1fr; } details { display: none; } }
 """
+
+
+def standalone(svg: str) -> str:
+    """A chart as a file of its own: with a white ground and the page's style, readable without a page."""
+    opened = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" width="960" ', 1)
+    head, body = opened.split(">", 1)
+    return f"{head}><style>{STYLE}svg {{ background: var(--paper); font-family: sans-serif; }}</style>{body}\n"
+
+
+FIGURE_STYLE = """
+:root { --paper: #fff; --ink: #1c2430; --soft: #5b6675; --rule: #dfe3e8; --first: #0b62b0; --second: #c2570c; }
+@media (prefers-color-scheme: dark) { :root { --paper: #14181e; --ink: #e4e8ee; --soft: #9aa6b5; --rule: #323b47;
+  --first: #6cb2f7; --second: #f0a15e; } }
+text { fill: var(--soft); font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
+.paper { fill: var(--paper); }
+.grid { stroke: var(--rule); stroke-width: 1; }
+.line { fill: none; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round; }
+.line.first { stroke: var(--first); } .line.second { stroke: var(--second); stroke-dasharray: 6 4; }
+.dot.first { fill: var(--first); } .dot.second { fill: var(--second); }
+.dot { stroke: transparent; stroke-width: 12; }
+.band { fill: var(--first); opacity: 0.16; }
+"""
+"""The same for a chart that is a file of its own."""

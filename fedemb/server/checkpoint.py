@@ -27,7 +27,7 @@ _FORMAT = 1
 def _tensors(state: RunState) -> Params:
     """Every tensor of the state under a path-like name."""
     server = state.server
-    parts = {"params": server.params, "average": server.average}
+    parts = {"params": server.params, "average": server.average, "query": state.query}
     parts |= {f"slots/{slot}": value for slot, value in server.slots.items()}
     parts |= {f"noise/{slot}": value for slot, value in state.noise.items()}
     return {
@@ -89,7 +89,13 @@ def load(folder: Path, ledger: Ledger, device: torch.device | str = "cpu") -> tu
             average=_group(tensors, "average/"),
             updates=int(record["updates"]),
         )
-        state = RunState(round=int(record["round"]), server=server, noise=_slots(tensors, "noise/"), ledger=ledger)
+        state = RunState(
+            round=int(record["round"]),
+            server=server,
+            query={name: value.cpu() for name, value in _group(tensors, "query/").items()},
+            noise=_slots(tensors, "noise/"),
+            ledger=ledger,
+        )
         progress = dict(record["progress"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ValueError(f"checkpoint {commit} is damaged: {error}; start again in a new run folder") from error

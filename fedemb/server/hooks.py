@@ -14,6 +14,7 @@ from fedemb.core.files import write_atomically
 from fedemb.core.types import Diagnostics, Params
 from fedemb.privacy.accounting import PrivacySpend
 from fedemb.privacy.ledger import Ledger
+from fedemb.privacy.query import QueryState
 from fedemb.server import checkpoint
 from fedemb.server.plan import RunState
 from fedemb.server.run_folder import RunFolder
@@ -63,7 +64,9 @@ class Clock:
         self.start_round()
 
     def record(self) -> dict[str, float | None]:
-        """What a later process goes on from."""
+        """What a later process goes on from; nothing where exact private values must not be kept."""
+        if self.examples is None:
+            return {}
         return {"elapsed": self.seconds(), "training": self.training, "examples": self.examples}
 
 
@@ -92,11 +95,15 @@ class MetricsLog:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Every `every` rounds and in the last one: metrics of the model, and of its average as "ema/...", with ε."""
+    """Every `every` rounds and in the last one: metrics of the model, and of its average as "ema/...", with ε.
+
+    public: what the query's state says beside them, such as an adaptive clip norm.
+    """
 
     every: int
     last_round: int
     measure: Measure
+    public: Callable[[QueryState], dict[str, float]]
     spend: Callable[[Ledger], PrivacySpend]
     clock: Clock
     log: MetricsLog
@@ -114,7 +121,15 @@ class Evaluate:
             metrics |= {f"ema/{name}": value for name, value in averaged.items()}
         spent = self.spend(state.ledger)
         row: dict[str, float | None] = {"round": state.round, "seconds": self.clock.public_seconds()}
-        self.log.append({**row, "epsilon": spent.epsilon, "epsilon_attack": spent.epsilon_attack, **metrics})
+        self.log.append(
+            {
+                **row,
+                "epsilon": spent.epsilon,
+                "epsilon_attack": spent.epsilon_attack,
+                **metrics,
+                **self.public(state.query),
+            }
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import groupby
 
 from fedemb.core.rng import NoiseSource
 from fedemb.data.sampling import CohortSampler
 from fedemb.privacy.ledger import Ledger
 from fedemb.privacy.mechanism import Event, Mechanism, NoiseState
-from fedemb.privacy.query import Query
+from fedemb.privacy.query import Query, QueryState
 from fedemb.server.optimizer import Server, ServerState
 
 
@@ -20,6 +20,7 @@ class RunState:
 
     round: int
     server: ServerState
+    query: QueryState
     noise: NoiseState
     ledger: Ledger
 
@@ -34,8 +35,12 @@ class Plan:
     server: Server
     noise_rng: Callable[[int], NoiseSource]
 
-    @cached_property
-    def round_event(self) -> Event:
-        """What one round costs: sampler, mechanism and query each state their own share."""
+    def event(self, round: int) -> Event:
+        """What a round costs: sampler, mechanism and query each state their own share."""
         sensitivity = self.query.sensitivity(self.sampler.relation)
-        return self.sampler.event(self.mechanism.event(sensitivity))
+        return self.sampler.event(self.mechanism.event(sensitivity), round)
+
+    def events(self, first: int, count: int) -> list[tuple[Event, int]]:
+        """What `count` rounds from `first` on cost: runs of equal events with their lengths."""
+        costs = map(self.event, range(first, first + count))
+        return [(event, sum(1 for _ in equal)) for event, equal in groupby(costs)]

@@ -9,8 +9,9 @@ from fedemb.server.plan import Plan, RunState
 def run_round(plan: Plan, state: RunState) -> tuple[RunState, Diagnostics]:
     """One round of DP-FedEmb: sample, query, privatise, update (Xu et al. 2023, arXiv:2211.10844)."""
     cohort = plan.sampler.cohort(state.round)
-    ledger = state.ledger.charge(plan.round_event)  # charged before anything leaves
-    value, diagnostics = plan.query.answer(state.server.params, cohort)
+    ledger = state.ledger.charge(plan.event(state.round))  # charged before anything leaves
+    value, diagnostics = plan.query.answer(state.query, state.server.params, cohort)
     release, noise = plan.mechanism.release(value, state.noise, plan.noise_rng(state.round))
-    server = plan.server.update(state.server, release)
-    return RunState(round=state.round + 1, server=server, noise=noise, ledger=ledger), diagnostics
+    update, query = plan.query.interpret(release, state.query)
+    server = plan.server.update(state.server, update)
+    return RunState(round=state.round + 1, server=server, query=query, noise=noise, ledger=ledger), diagnostics

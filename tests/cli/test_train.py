@@ -11,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
+from fedemb.cli import progress
 from fedemb.data.synthetic import SyntheticUsers
 from fedemb.evaluation.evaluate import EmbeddingEvaluation
 from fedemb.evaluation.users import embed_users
@@ -18,7 +19,7 @@ from fedemb.models.exported import load_model
 from fedemb.server.run_folder import RunFolder
 
 PRIVACY = {
-    "epsilon", "epsilon_attack", "delta", "unit", "relation", "sampling", "users", "users_per_round",
+    "epsilon", "epsilon_attack", "delta", "unit", "user", "relation", "sampling", "users", "users_per_round",
     "clients_per_round", "users_per_client", "rounds", "noise_multiplier", "clip_norm", "accountant", "claim",
 }  # fmt: skip
 TIMING = {
@@ -315,12 +316,21 @@ def test_a_released_run_keeps_no_seed_and_no_diagnostics(fedemb, tiny, tmp_path)
             assert b"987654321" not in path.read_bytes()
 
 
-def test_a_released_run_writes_no_exact_private_number(fedemb, tiny, tmp_path):
-    """How many images the drawn users had, and how long that took, are outside the guarantee."""
+def test_a_released_run_writes_no_exact_private_number(fedemb, tiny, tmp_path, monkeypatch):
+    """How many images the drawn users had, and how long that took, are outside the guarantee.
+
+    Every round is due by the clock to be shown, none to be priced: what is written must follow from neither.
+    """
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_PRICES", math.inf)
     run = tmp_path / "run"
-    fedemb("train", *tiny, f"run={run}", "mode=release", "noise_multiplier=1")
-    progress = json.loads((run / "checkpoints" / "latest.json").read_text())["progress"]
-    assert progress["examples"] is None
+    words = [*tiny, f"run={run}", "mode=release", "noise_multiplier=1", "rounds=7", "evaluate_every=3"]
+    _, out, _ = fedemb("train", *words)
+    assert len(re.findall(r"^round \d/7 .* rounds/s", out, re.MULTILINE)) == 7
+    assert json.loads((run / "checkpoints" / "latest.json").read_text())["progress"] == {}
+    log = (run / "train.log").read_text()
+    assert re.findall(r"^round (\d)/7 .* at round (\d), δ [^·]*$", log, re.MULTILINE) == [(n, n) for n in "367"]
+    assert len(log.splitlines()) == 3
     report = json.loads((run / "report.json").read_text())
     assert set(report["timing"].values()) == {None}
     assert report["data"]["examples"] is None
@@ -331,8 +341,11 @@ def test_a_released_run_writes_no_exact_private_number(fedemb, tiny, tmp_path):
 def test_a_released_run_resumes_by_its_own_command(fedemb, tiny, tmp_path):
     words = [*tiny, f"run={tmp_path}/run", "mode=release", "noise_multiplier=1", "resume=true"]
     assert fedemb("train", *words)[0] == 0
+    (tmp_path / "run" / "report.json").unlink()
     code, _, err = fedemb("train", *words)
     assert code == 0, err
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert (report["privacy"]["rounds"], set(report["timing"].values())) == (3, {None})
 
 
 def test_a_release_does_not_start_from_a_simulation(fedemb, tiny, tmp_path):

@@ -21,6 +21,7 @@ from fedemb.data.synthetic import SyntheticUsers
 from fedemb.data.users import ExampleAsUser
 from fedemb.execution.executor import Sequential
 from fedemb.execution.vectorised import Vectorised
+from fedemb.privacy.clipping import FlatClipping
 from fedemb.tasks.heads import CosineHead
 from fedemb.testing import check_executor, check_sampler, check_task, check_user_dataset, check_work
 
@@ -32,7 +33,7 @@ EXECUTORS = {"sequential": Sequential(), "vectorised": Vectorised()}
 @pytest.mark.parametrize("work", WORKS)
 def test_every_executor_equals_sequential_for_every_work(executor, work):
     shared = WORKS[work].task.init(1)
-    _, exact = Sequential().clipped_sum(WORKS[work], 1.0, shared, RAGGED, make_stream())
+    _, exact = Sequential().clipped_sum(WORKS[work], FlatClipping(clip_norm=1.0), shared, RAGGED, make_stream())
     lengths = sorted(float(value) for value in exact.norms if value > 0)
     clip_norm = (lengths[0] * lengths[-1]) ** 0.5  # at least one update is clipped and one is not
     assert lengths[0] < 0.99 * lengths[-1]
@@ -82,6 +83,6 @@ def test_two_executors_agree_over_many_clients_in_double_precision():
     work = make_work()
     shared = {name: value.double() for name, value in work.task.init(0).items()}
     cohort, load = make_cohort(*([user] for user in range(len(COUNTS)))), make_stream(dtype=torch.float64)
-    sums = [e.clipped_sum(work, 0.3, shared, cohort, load)[0] for e in EXECUTORS.values()]
+    sums = [e.clipped_sum(work, FlatClipping(clip_norm=0.3), shared, cohort, load)[0] for e in EXECUTORS.values()]
     for total in sums[1:]:
         torch.testing.assert_close(flatten(total), flatten(sums[0]), rtol=0, atol=1e-12)

@@ -105,3 +105,26 @@ def test_tails_are_there(kind):
     """2^-53 steps in the radius reach 8 standard deviations; of 1e6 draws, 63 are expected beyond 4 (sd 8)."""
     beyond = int((sources()[kind].normal((1_000_000,)).abs() > 4).sum())
     assert 24 <= beyond <= 107
+
+
+@pytest.mark.parametrize("kind", ["seeded", "secret"])
+def test_every_bit_of_a_word_is_a_fair_coin(kind):
+    """1e5 coins a bit: |count - 5e4| / 158 is beyond 6 with probability 2e-9. A half of 32 bits would be all zeros."""
+    words = sources()[kind].words(100_000)
+    assert words.dtype == np.uint64
+    bits = (words[:, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)
+    assert (np.abs(bits.sum(0).astype(np.int64) - 50_000) < 6 * 158).all()
+    assert len(set(words.tolist())) == 100_000
+    assert uncorrelated(words[1:].astype(float), words[:-1].astype(float))
+
+
+@pytest.mark.parametrize("kind", ["seeded", "secret"])
+def test_words_are_never_the_same_again(kind):
+    source = sources()[kind]
+    assert source.words(0).shape == (0,)
+    assert set(source.words(9).tolist()).isdisjoint(source.words(9).tolist())
+
+
+def test_seeded_words_repeat_and_secret_words_do_not():
+    assert sources()["seeded"].words(9).tolist() == sources()["seeded"].words(9).tolist()
+    assert sources()["secret"].words(9).tolist() != sources()["secret"].words(9).tolist()

@@ -20,6 +20,7 @@ from fedemb.data.transforms import Compose, LocalLabels, RandomAffine, ScalePixe
 from fedemb.execution.executor import Sequential
 from fedemb.execution.memory import client_bytes
 from fedemb.execution.vectorised import Vectorised
+from fedemb.privacy.clipping import FlatClipping
 
 KINDS = {
     "none": prefetch.none,
@@ -124,7 +125,7 @@ def test_the_next_clients_are_loaded_while_these_train(executor):
 
     object.__setattr__(work, "begin", begin)
     with prefetch.threads(tell, workers=1, ahead=chunk - 1) as load:
-        by.clipped_sum(work, 1.0, shared, RAGGED, load)
+        by.clipped_sum(work, FlatClipping(clip_norm=1.0), shared, RAGGED, load)
     assert begun == [True] * len(RAGGED.clients)
 
 

@@ -184,7 +184,7 @@ def test_poisson_clients_hold_one_user_and_the_denominator_is_planned():
 def test_fixed_event_has_the_rate_of_users_not_of_clients():
     sampler = FixedSizeSampler(num_users=1000, users_per_round=64, users_per_client=8, seed=0)
     release = GaussianDpEvent(0.5)
-    assert sampler.event(release) == SampledWithoutReplacementDpEvent(1000, 64, release)
+    assert sampler.event(release, 3) == SampledWithoutReplacementDpEvent(1000, 64, release)
     assert sampler.planned_clients == 8
     assert sampler.relation is NeighboringRelation.REPLACE_ONE
 
@@ -192,8 +192,23 @@ def test_fixed_event_has_the_rate_of_users_not_of_clients():
 def test_poisson_event():
     sampler = PoissonSampler(num_users=1000, users_per_round=64, seed=0)
     release = GaussianDpEvent(0.5)
-    assert sampler.event(release) == PoissonSampledDpEvent(0.064, release)
+    assert sampler.event(release, 3) == PoissonSampledDpEvent(0.064, release)
     assert sampler.relation is NeighboringRelation.REPLACE_ONE
+
+
+def test_several_ids_of_a_person_raise_the_rate():
+    """The chance that one of j ids is drawn; the sensitivity is the query's share."""
+    release = GaussianDpEvent(0.5)
+    fixed = FixedSizeSampler(num_users=1000, users_per_round=64, ids_per_user=3, seed=0)
+    assert fixed.event(release, 0) == SampledWithoutReplacementDpEvent(1000, 192, release)
+    all_ids = FixedSizeSampler(num_users=1000, users_per_round=640, ids_per_user=3, seed=0)
+    assert all_ids.event(release, 0) == SampledWithoutReplacementDpEvent(1000, 1000, release)
+    poisson = PoissonSampler(num_users=100, users_per_round=10, ids_per_user=2, seed=0)
+    assert poisson.event(release, 0).sampling_probability == pytest.approx(0.19)
+    everyone = PoissonSampler(num_users=5, users_per_round=5, ids_per_user=2, seed=0)
+    assert everyone.event(release, 0).sampling_probability == 1.0
+    with pytest.raises(ValueError, match="ids_per_user"):
+        FixedSizeSampler(num_users=10, users_per_round=2, ids_per_user=0, seed=0)
 
 
 @pytest.mark.parametrize(("num_users", "users_per_round"), [(10**9, 1000), (60_000, 1200)])

@@ -12,6 +12,7 @@ from fedemb.core.params import flatten, norm
 from fedemb.data.users import InMemoryUsers
 from fedemb.execution.executor import Sequential, zero_sum
 from fedemb.execution.vectorised import Vectorised
+from fedemb.privacy.clipping import FlatClipping
 from fedemb.tasks.heads import CosineHead
 
 EXECUTORS = [Sequential(), Vectorised()]
@@ -31,7 +32,9 @@ def test_sum_by_hand(executor):
     """w has 4 entries; a client moves each by the sum over its images of (level / 128 - 1)."""
     users = InMemoryUsers([flat_user(1, 192), flat_user(3, 0), flat_user(0, 0), flat_user(12, 255)])
     cohort = make_cohort((0,), (1, 2), (2,), (3,))
-    total, exact = executor.clipped_sum(drift_work(), 4.0, {"w": torch.zeros(4)}, cohort, make_stream(users))
+    total, exact = executor.clipped_sum(
+        drift_work(), FlatClipping(clip_norm=4.0), {"w": torch.zeros(4)}, cohort, make_stream(users)
+    )
     # moves: +0.5, -3, 0, 12 * 127/128; norms are twice that; only the second and the fourth exceed C = 4 (entries +-2).
     torch.testing.assert_close(total["w"], torch.full((4,), 0.5 - 2 + 2, dtype=torch.float64), rtol=0, atol=2e-6)
     torch.testing.assert_close(exact.norms.double(), torch.tensor([1.0, 6.0, 0.0, 23.8125]).double(), atol=1e-5, rtol=0)
@@ -59,7 +62,9 @@ def test_non_finite_update_keeps_its_slot_and_adds_nothing(executor, value, vict
         image[0, 0, 0, 0, 0] = value  # one pixel is enough to make one entry of the update non-finite
         return {**batches, "image": image}
 
-    total, exact = executor.clipped_sum(drift_work(), 100.0, {"w": torch.zeros(4)}, cohort, partial(map, load))
+    total, exact = executor.clipped_sum(
+        drift_work(), FlatClipping(clip_norm=100.0), {"w": torch.zeros(4)}, cohort, partial(map, load)
+    )
     moves = [1.0, -2.0, 127 / 128]
     moves[victim] = 0.0
     torch.testing.assert_close(total["w"], torch.full((4,), sum(moves), dtype=torch.float64), rtol=0, atol=1e-4)
@@ -71,7 +76,7 @@ def test_non_finite_update_keeps_its_slot_and_adds_nothing(executor, value, vict
 def test_a_client_whose_training_explodes_adds_nothing(executor):
     """The overflow happens inside the local steps, not in the data."""
     work = make_work(task=make_task(head=CosineHead()), learning_rate=1e38)
-    total, exact = executor.clipped_sum(work, 1.0, work.task.init(0), RAGGED, make_stream())
+    total, exact = executor.clipped_sum(work, FlatClipping(clip_norm=1.0), work.task.init(0), RAGGED, make_stream())
     finite = exact.norms.isfinite()
     assert not finite[0]
     assert len(exact.norms) == 5
@@ -90,9 +95,11 @@ def test_a_batch_of_masked_examples_takes_no_step(executor):
         return {name: torch.cat([whole[name][:1], gap[name], whole[name][1:]]) for name in whole}
 
     shared, cohort = work.task.init(0), make_cohort((3, 10))
-    plain, exact = Sequential().clipped_sum(work, 1e3, shared, cohort, partial(map, lambda client: whole))
+    plain, exact = Sequential().clipped_sum(
+        work, FlatClipping(clip_norm=1e3), shared, cohort, partial(map, lambda client: whole)
+    )
     assert exact.norms[0] > 0.1
-    gapped, _ = executor.clipped_sum(work, 1e3, shared, cohort, partial(map, with_gap))
+    gapped, _ = executor.clipped_sum(work, FlatClipping(clip_norm=1e3), shared, cohort, partial(map, with_gap))
     torch.testing.assert_close(flatten(gapped), flatten(plain), rtol=0, atol=1e-5)
 
 
@@ -101,7 +108,7 @@ def test_the_global_parameters_are_left_alone(executor):
     work = make_work()
     shared = work.task.init(0)
     before = {name: value.clone() for name, value in shared.items()}
-    executor.clipped_sum(work, 1.0, shared, RAGGED, make_stream())
+    executor.clipped_sum(work, FlatClipping(clip_norm=1.0), shared, RAGGED, make_stream())
     assert all(torch.equal(shared[name], before[name]) for name in before)
 
 

@@ -11,6 +11,7 @@ from fedemb.core.params import flatten
 from fedemb.execution.executor import Sequential
 from fedemb.execution.memory import client_bytes
 from fedemb.execution.vectorised import Vectorised, equal_chunks, select, stack_states
+from fedemb.privacy.clipping import FlatClipping
 
 WORK = make_work()
 LOAD = make_load()
@@ -41,8 +42,8 @@ def chunk_sizes(monkeypatch):
 def test_every_chunk_size_gives_the_same_sum(size, chunks, chunk_sizes):
     """A lost last chunk, or clients counted twice where chunks meet."""
     shared = WORK.task.init(0)
-    wanted, exact = Sequential().clipped_sum(WORK, 0.3, shared, RAGGED, STREAM)
-    total, found = chunked(size, RAGGED).clipped_sum(WORK, 0.3, shared, RAGGED, STREAM)
+    wanted, exact = Sequential().clipped_sum(WORK, FlatClipping(clip_norm=0.3), shared, RAGGED, STREAM)
+    total, found = chunked(size, RAGGED).clipped_sum(WORK, FlatClipping(clip_norm=0.3), shared, RAGGED, STREAM)
     assert chunk_sizes == chunks
     torch.testing.assert_close(flatten(total), flatten(wanted), rtol=0, atol=1e-6)
     torch.testing.assert_close(found.norms, exact.norms, rtol=0, atol=1e-5)
@@ -62,7 +63,7 @@ def test_chunk_sizes_do_not_depend_on_data(chunk_sizes):
     sizes = []
     for first in (0, 1, 3):  # users with 20, 0 and 16 examples
         cohort = make_cohort((first,), (3,), (4,))
-        chunked(2, cohort).clipped_sum(WORK, 1.0, WORK.task.init(0), cohort, STREAM)
+        chunked(2, cohort).clipped_sum(WORK, FlatClipping(clip_norm=1.0), WORK.task.init(0), cohort, STREAM)
         sizes.append(list(chunk_sizes))
         chunk_sizes.clear()
     assert sizes == [[2, 2]] * 3
@@ -75,20 +76,20 @@ def test_each_client_is_loaded_once():
         loaded.append(client)
         return LOAD(client)
 
-    chunked(2, RAGGED).clipped_sum(WORK, 1.0, WORK.task.init(0), RAGGED, partial(map, load))
+    chunked(2, RAGGED).clipped_sum(WORK, FlatClipping(clip_norm=1.0), WORK.task.init(0), RAGGED, partial(map, load))
     assert loaded == list(RAGGED.clients)
 
 
 def test_one_client_runs_whatever_the_bound(chunk_sizes):
-    Vectorised(memory_gib=1e-12).clipped_sum(WORK, 1.0, WORK.task.init(0), RAGGED, STREAM)
+    Vectorised(memory_gib=1e-12).clipped_sum(WORK, FlatClipping(clip_norm=1.0), WORK.task.init(0), RAGGED, STREAM)
     assert chunk_sizes == [1] * 5
 
 
 @pytest.mark.parametrize("cohort", [make_cohort(), make_cohort((3,)), make_cohort((1,)), make_cohort((1,), (6,))])
 def test_no_client_one_client_and_clients_without_examples(cohort):
     shared = WORK.task.init(0)
-    wanted, exact = Sequential().clipped_sum(WORK, 1.0, shared, cohort, STREAM)
-    total, found = Vectorised().clipped_sum(WORK, 1.0, shared, cohort, STREAM)
+    wanted, exact = Sequential().clipped_sum(WORK, FlatClipping(clip_norm=1.0), shared, cohort, STREAM)
+    total, found = Vectorised().clipped_sum(WORK, FlatClipping(clip_norm=1.0), shared, cohort, STREAM)
     torch.testing.assert_close(flatten(total), flatten(wanted), rtol=0, atol=1e-6)
     assert found.examples.tolist() == exact.examples.tolist()
 

@@ -263,9 +263,15 @@ def test_default_delta_is_below_one_in_users():
 def test_affordable_rounds_is_the_last_that_fits():
     """Against a plain search from below, with something spent already."""
     event, spent = fixed(1000, 100, 4.0), [(fixed(1000, 50, 6.0), 7), (GaussianDpEvent(9.0), 1)]
-    found = affordable_rounds(spent, event, delta=1e-5, target_epsilon=2.0, limit=500)
+    found = affordable_rounds(spent, lambda count: [(event, count)], delta=1e-5, target_epsilon=2.0, limit=500)
     slow = next(n for n in range(500) if epsilon([*spent, (event, n + 1)], 1e-5) > 2.0)
     assert found == slow > 5
-    assert affordable_rounds(spent, event, delta=1e-5, target_epsilon=2.0, limit=found - 1) == found - 1
-    assert affordable_rounds(spent, event, delta=1e-5, target_epsilon=0.1, limit=500) == 0
-    assert affordable_rounds([], NonPrivateDpEvent(), delta=1e-5, target_epsilon=8.0, limit=500) == 0
+    assert (
+        affordable_rounds(spent, lambda count: [(event, count)], delta=1e-5, target_epsilon=2.0, limit=found - 1)
+        == found - 1
+    )
+    assert affordable_rounds(spent, lambda count: [(event, count)], delta=1e-5, target_epsilon=0.1, limit=500) == 0
+    assert (
+        affordable_rounds([], lambda count: [(NonPrivateDpEvent(), count)], delta=1e-5, target_epsilon=8.0, limit=500)
+        == 0
+    )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.func import vmap
 
 from fedemb.core.params import flatten
-from fedemb.privacy.clipping import clip
+from fedemb.privacy.clipping import FlatClipping, PerLayerClipping, clip
 
 
 def length(params):
@@ -103,3 +103,54 @@ def test_the_argument_is_left_alone():
     update = {"a": torch.tensor([30.0, 40.0])}
     clip(update, 1.0)
     assert update["a"].tolist() == [30.0, 40.0]
+
+
+@given(st.lists(ENTRIES, min_size=6, max_size=6), st.floats(1e-3, 1e3), st.floats(0.01, 100))
+def test_per_layer_norms_add_up_in_squares(entries, clip_norm, weight):
+    values = torch.tensor(entries, dtype=torch.float32)
+    update = {"conv.weight": values[:2], "conv.bias": values[2:3], "fc.weight": values[3:].reshape(1, 3)}
+    clipping = PerLayerClipping(clip_norm=clip_norm, weights={"con*": weight})
+    clipped, told = clipping(update)
+    norms = clipping.norms(list(update))
+    assert math.hypot(*norms.values()) == pytest.approx(clip_norm, rel=1e-12) == clipping.bound
+    assert norms["conv"] == pytest.approx(weight * norms["fc"])
+    assert length(clipped) <= clip_norm
+    assert length({name: clipped[name] for name in ("conv.weight", "conv.bias")}) <= norms["conv"]
+    assert length({"fc.weight": clipped["fc.weight"]}) <= norms["fc"]
+    assert list(clipped) == list(update)
+    if not all(map(math.isfinite, entries)):
+        assert not flatten(clipped).any()  # as a whole, so that no layer tells of another
+        assert not told.isfinite()
+
+
+def test_long_layers_attain_the_root_of_squares():
+    """With C_l = C for every layer, two layers would reach C sqrt(2)."""
+    update = {"a.weight": torch.full((5,), 1e3), "b.weight": torch.full((7,), -1e3), "c.weight": torch.zeros(2)}
+    clipped, _ = PerLayerClipping(clip_norm=0.3)(update)
+    assert length(clipped) == pytest.approx(0.3 * math.sqrt(2 / 3), rel=1e-6)
+    assert length({"c": clipped["c.weight"]}) == 0
+
+
+def test_per_layer_clipping_of_a_short_update_changes_nothing():
+    update = {"a.weight": torch.tensor([0.1, 0.1]), "b": torch.tensor([-0.05])}
+    clipped, _ = PerLayerClipping(clip_norm=1.0)(update)
+    assert all(torch.equal(clipped[name], value.double()) for name, value in update.items())
+
+
+def test_a_weight_for_no_layer_is_refused():
+    clipping = PerLayerClipping(clip_norm=1.0, weights={"conv9": 2.0})
+    with pytest.raises(ValueError, match=r"conv9 fits no layer; the layers are conv1, fc"):
+        clipping.norms(["conv1.weight", "fc.bias"])
+    with pytest.raises(ValueError, match=r"weights\[fc\]"):
+        PerLayerClipping(clip_norm=1.0, weights={"fc": 0.0})
+
+
+@pytest.mark.parametrize("clipping", [FlatClipping(clip_norm=0.4), PerLayerClipping(clip_norm=0.4)])
+def test_clippings_map_over_clients(clipping):
+    chunk = {"a.weight": torch.randn(5, 3), "b.weight": torch.randn(5, 2, 2)}
+    chunk["a.weight"][3, 0] = math.nan
+    mapped, norms = vmap(clipping)(chunk)
+    for i in range(5):
+        alone, norm = clipping({name: value[i] for name, value in chunk.items()})
+        torch.testing.assert_close({name: value[i] for name, value in mapped.items()}, alone)
+        torch.testing.assert_close(norms[i], norm, equal_nan=True)

@@ -49,7 +49,7 @@ def test_noise_does_not_depend_on_the_order_of_the_names():
 
 def test_multiplier_is_relative_to_the_clip_norm_and_the_event_to_the_sensitivity():
     """z = std / C, so that with the sensitivity 2C the event says z / 2."""
-    mechanism = Gaussian.from_multiplier(noise_multiplier=0.62, clip_norm=0.5)
+    mechanism = Gaussian.from_multiplier(noise_multiplier=0.62, bound=0.5)
     assert mechanism.std == pytest.approx(0.31)
     event = mechanism.event(2 * 0.5)
     assert isinstance(event, GaussianDpEvent)

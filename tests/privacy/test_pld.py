@@ -19,7 +19,7 @@ from scipy.stats import binom, norm
 from fedemb.privacy.attack import attack_epsilon, attack_orders, best_tilts, proven_epsilon
 from fedemb.privacy.lattice import Lattice, WindowTooLarge, tail_tilt, tilted_sum
 from fedemb.privacy.pairs import FixedSizeRound, PoissonRound
-from fedemb.privacy.pld import _solve, certified_epsilon, discretise, loss_reach, split_once
+from fedemb.privacy.pld import _solve, certified_epsilon, discretise, loss_reach, loss_reaches, split_once
 
 
 def fixed(q: float, z: float) -> FixedSizeRound:
@@ -196,7 +196,7 @@ def test_two_rounds_bracket_the_exact_integral(kind):
     by_order = exact(one, other), exact(other, one)
     rounds = [(kind(sampling_rate=q, noise_ratio=1 / mu), 2)]
     certified = certified_epsilon(rounds, delta)
-    orders = attack_orders(rounds, certified.step, loss_reach(rounds, delta))
+    orders = attack_orders(rounds, certified.step, loss_reaches(rounds, delta))
     for truth, (first_losses, second_losses) in zip(by_order, orders, strict=True):
         one_tilt, other_tilt = best_tilts(first_losses, second_losses, delta, certified.step)
         tilts = one_tilt * certified.step, other_tilt * certified.step

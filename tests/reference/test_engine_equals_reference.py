@@ -18,6 +18,7 @@ from fedemb.data.synthetic import SyntheticUsers
 from fedemb.data.transforms import Compose, LocalLabels, ScalePixels
 from fedemb.execution.executor import Sequential
 from fedemb.models.lenet import LeNet
+from fedemb.privacy.clipping import FlatClipping
 from fedemb.privacy.ledger import Ledger
 from fedemb.privacy.mechanism import Gaussian
 from fedemb.privacy.query import ClippedSum
@@ -72,16 +73,17 @@ def test_engine_equals_bare_loops(clip_norm, noise_multiplier, dtype, rounds, to
     plan = Plan(
         sampler=sampler,
         query=ClippedSum(
-            clip_norm=clip_norm,
+            clipping=FlatClipping(clip_norm=clip_norm),
+            planned_clients=sampler.planned_clients,
             sum_updates=lambda c, shared, cohort: Sequential().clipped_sum(work, c, shared, cohort, load),
         ),
-        mechanism=Gaussian.from_multiplier(noise_multiplier=noise_multiplier, clip_norm=clip_norm),
+        mechanism=Gaussian.from_multiplier(noise_multiplier=noise_multiplier, bound=clip_norm),
         server=FedOpt(optimizer=SGD(momentum=0.9), learning_rate=SERVER_LR, planned_clients=sampler.planned_clients),
         noise_rng=noise_source,
     )
     theta = start = to(task.init(SEED), dtype=dtype)
     velocity = {name: torch.zeros_like(value) for name, value in theta.items()}
-    state = RunState(round=0, server=plan.server.init(theta, theta), noise={}, ledger=Ledger())
+    state = RunState(round=0, server=plan.server.init(theta, theta), query={}, noise={}, ledger=Ledger())
     for round in range(rounds):
         state, _ = run_round(plan, state)
         theta, velocity = reference.one_round(

@@ -47,11 +47,17 @@ def report() -> dict:
         "extrapolation": [
             {
                 "users": 10**6,
-                "users_per_round": 320,
-                "noise_multiplier": 5.0,
-                "rounds": 200,
                 "delta": 2.5e-7,
-                "epsilon": 0.31201,
+                "signal_floor": 0.0117,
+                "least_epsilon": 0.31201,
+                "rounds": 200,
+                "targets": [
+                    {
+                        "target_epsilon": 2.0,
+                        "deployment": {"users_per_round": 4500, "noise_multiplier": 1.09, "epsilon": 1.99},
+                    },
+                    {"target_epsilon": 0.25, "deployment": None},
+                ],
             }
         ],
     }
@@ -158,9 +164,12 @@ def test_no_noise_means_no_guarantee(tmp_path):
 
 def test_hypothetical_deployments_come_after_the_run_and_say_so(tmp_path):
     text, read = write(tmp_path, report())
-    own, hypothetical = text.index("[2.23, 3.01]"), text.index("≤ 0.313")
+    own, hypothetical = text.index("[2.23, 3.01]"), text.index("0.313")
     assert own < text.index("Hypothetical deployments") < hypothetical
-    assert "Not this run's ε" in " ".join(read.words)
+    words = " ".join(read.words)
+    assert "This run's own ε [2.23, 3.01] is for its own users" in words
+    for told in ("10^6", "0.012", "4,500, 1.09", "unreachable"):
+        assert told in words
     record = report()
     del record["extrapolation"]
     assert "Hypothetical" not in write(tmp_path, record)[0]

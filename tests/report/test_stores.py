@@ -17,6 +17,7 @@ def store(folder, users, polarity="grey"):
     info = StoreInfo(
         name="toy",
         split="train",
+        user="a writer",
         image_shape=(1, 4, 4),
         classes=10,
         polarity=polarity,

@@ -30,7 +30,7 @@ def state_after(rounds, optimizer=None, noise=None):
         release = {n: torch.randn(v.shape, generator=stream, dtype=torch.float64) for n, v in trained.items()}
         state = server.update(state, release)
     noise = {"tree": {"conv.weight": torch.randn(2, 3, generator=stream, dtype=torch.float64)}} if noise else {}
-    return RunState(round=rounds + 2, server=state, noise=noise, ledger=Ledger())
+    return RunState(round=rounds + 2, server=state, query={}, noise=noise, ledger=Ledger())
 
 
 def bits(params):

@@ -24,7 +24,7 @@ EXACT = Diagnostics(
 
 def state_at(round, average=None):
     server = ServerState(params={"w": torch.tensor(float(round))}, slots={}, average=average or {}, updates=round)
-    return RunState(round=round, server=server, noise={}, ledger=Ledger(entries=round))
+    return RunState(round=round, server=server, query={}, noise={}, ledger=Ledger(entries=round))
 
 
 def test_reopened_log_drops_the_rows_of_rounds_that_run_again(tmp_path):
@@ -58,6 +58,7 @@ def test_evaluation_happens_on_time_and_in_the_last_round(tmp_path):
         every=3,
         last_round=7,
         measure=lambda params: {"value": float(params["w"])},
+        public=lambda query: {"clip_norm": 0.5},
         spend=lambda ledger: PrivacySpend(epsilon=2.0 * ledger.entries, epsilon_attack=ledger.entries, delta=1e-5),
         clock=Clock(),
         log=log,
@@ -68,6 +69,7 @@ def test_evaluation_happens_on_time_and_in_the_last_round(tmp_path):
     assert frame["round"].tolist() == [3, 6, 7]
     assert frame["value"].tolist() == [3, 6, 7]
     assert frame["ema/value"].tolist() == [103, 106, 107]
+    assert frame["clip_norm"].tolist() == [0.5] * 3
     assert frame["epsilon"].tolist() == [6, 12, 14]
     assert frame["epsilon_attack"].tolist() == [3, 6, 7]
     assert not {"norms", "losses", "loss", "norm"} & set(frame.columns)  # exact values of private data stay out
@@ -75,7 +77,7 @@ def test_evaluation_happens_on_time_and_in_the_last_round(tmp_path):
 
 def test_checkpoint_hook_saves_every_so_many_rounds(tmp_path):
     folder = RunFolder(path=tmp_path)
-    hook = Checkpoint(every=2, folder=folder, clock=Clock(elapsed=5.0))
+    hook = Checkpoint(every=2, folder=folder, clock=Clock(elapsed=5.0, examples=0.0))
     for round in (1, 2, 3):
         hook(state_at(round), EXACT)
     state, progress = checkpoint.load(folder.checkpoints, Ledger())
@@ -99,7 +101,7 @@ def test_clock_counts_every_example():
 def test_clock_without_leave_to_count_keeps_nothing():
     clock = Clock()
     clock.lap(state_at(1), EXACT)
-    assert clock.record()["examples"] is None
+    assert clock.record() == {}
     assert clock.public_seconds() is None
 
 

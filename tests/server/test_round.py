@@ -10,6 +10,7 @@ from fedemb.core.optim import SGD
 from fedemb.core.rng import SeededNoise, generator
 from fedemb.core.types import Diagnostics
 from fedemb.data.sampling import FixedSizeSampler, PoissonSampler
+from fedemb.privacy.clipping import FlatClipping
 from fedemb.privacy.ledger import Ledger
 from fedemb.privacy.mechanism import Gaussian, NoNoise
 from fedemb.privacy.query import ClippedSum
@@ -25,8 +26,8 @@ NOTHING = Diagnostics(norms=torch.zeros(4), losses=torch.zeros(4), examples=torc
 def make_plan(answer, sampler=FIXED, mechanism=None):
     return Plan(
         sampler=sampler,
-        query=ClippedSum(clip_norm=0.5, sum_updates=answer),
-        mechanism=mechanism or Gaussian.from_multiplier(noise_multiplier=2.0, clip_norm=0.5),
+        query=ClippedSum(clipping=FlatClipping(clip_norm=0.5), planned_clients=4, sum_updates=answer),
+        mechanism=mechanism or Gaussian.from_multiplier(noise_multiplier=2.0, bound=0.5),
         server=FedOpt(optimizer=SGD(), learning_rate=1.0, planned_clients=sampler.planned_clients),
         noise_rng=lambda round: SeededNoise(generator(0, "noise", round)),
     )
@@ -34,7 +35,7 @@ def make_plan(answer, sampler=FIXED, mechanism=None):
 
 def make_state(plan, ledger=None):
     params = {"w": torch.zeros(2)}
-    return RunState(round=0, server=plan.server.init(params, params), noise={}, ledger=ledger or Ledger())
+    return RunState(round=0, server=plan.server.init(params, params), query={}, noise={}, ledger=ledger or Ledger())
 
 
 def ones(clip_norm, shared, cohort):
@@ -54,7 +55,7 @@ def test_a_query_that_fails_is_charged_all_the_same(tmp_path):
     with pytest.raises(RuntimeError, match="power cut"):
         run_round(plan, make_state(plan, Ledger.create(path)))
     assert seen == [1]
-    assert Ledger.resume(path).events == [(plan.round_event, 1)]
+    assert Ledger.resume(path).events == [(plan.event(0), 1)]
 
 
 def test_no_question_is_asked_if_the_charge_cannot_be_written(tmp_path):
@@ -81,7 +82,7 @@ def test_no_question_is_asked_if_the_charge_cannot_be_written(tmp_path):
     ],
 )
 def test_round_event_joins_sampling_noise_and_sensitivity(sampler, mechanism, event):
-    assert make_plan(ones, sampler, mechanism).round_event == event
+    assert make_plan(ones, sampler, mechanism).event(0) == event
 
 
 def test_rounds_use_their_own_cohort_and_noise():

@@ -9,16 +9,16 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from distribution import DRAWS, STD_RATIO, is_normal, right_scale, uncorrelated
+from distribution import DRAWS, STD_RATIO, Idle, is_normal, right_scale, seeded, uncorrelated
 from scipy import stats
 from small import make_cohort
 
-from fedemb.client.work import ClientState, ClientWork
 from fedemb.core.optim import SGD
-from fedemb.core.rng import SecretNoise, SeededNoise, generator
+from fedemb.core.rng import SecretNoise
 from fedemb.data.sampling import FixedSizeSampler, PoissonSampler
 from fedemb.execution.executor import Sequential
 from fedemb.execution.vectorised import Vectorised
+from fedemb.privacy.clipping import FlatClipping
 from fedemb.privacy.ledger import Ledger
 from fedemb.privacy.mechanism import Gaussian
 from fedemb.privacy.query import ClippedSum
@@ -28,10 +28,6 @@ from fedemb.server.round import run_round
 
 Z, C = 0.62, 0.5
 STD = 0.31  # z C, on the sum
-
-
-def seeded(round):
-    return SeededNoise(generator(11, "noise", round))
 
 
 def secret(round):
@@ -50,7 +46,7 @@ def test_stated_power():
 @pytest.mark.parametrize("source", [seeded, secret])
 def test_released_noise_is_normal_with_std_z_times_c(source):
     value = {"a": torch.full((DRAWS // 2,), 7.0), "b": torch.full((DRAWS // 100, 50), -3.0)}
-    mechanism = Gaussian.from_multiplier(noise_multiplier=Z, clip_norm=C)
+    mechanism = Gaussian.from_multiplier(noise_multiplier=Z, bound=C)
     noisy, _ = mechanism.release(value, {}, source(0))
     noise = torch.cat([(noisy[name] - value[name]).flatten() for name in value])
     assert is_normal(noise, STD)
@@ -88,35 +84,22 @@ def test_noise_is_independent_across_names_rounds_and_neighbouring_entries(sourc
         assert uncorrelated(draw[: DRAWS // 2], draw[DRAWS // 2 :])  # the two halves of Box and Muller's pairs
 
 
-class Idle(ClientWork):
-    """Work that returns zeros: all that reaches the model is noise."""
-
-    def begin(self, shared, client):
-        zero = torch.zeros(())
-        return ClientState(dict(shared), {}, zero, zero, zero, zero)
-
-    def step(self, shared, state, batch):
-        return state._replace(examples=state.examples + batch["mask"].sum())
-
-    def finish(self, shared, state):
-        return {name: torch.zeros_like(value) for name, value in state.params.items()}
-
-
 def run(sampler, executor, rounds, *, server_lr, noise=seeded, mechanism=None):
     """Final parameters after `rounds` rounds from zero."""
     load = partial(map, lambda _: {"mask": torch.ones(1, 2)})
     plan = Plan(
         sampler=sampler,
         query=ClippedSum(
-            clip_norm=C,
+            clipping=FlatClipping(clip_norm=C),
+            planned_clients=4,
             sum_updates=lambda c, shared, cohort: executor.clipped_sum(Idle(), c, shared, cohort, load),
         ),
-        mechanism=mechanism or Gaussian.from_multiplier(noise_multiplier=Z, clip_norm=C),
+        mechanism=mechanism or Gaussian.from_multiplier(noise_multiplier=Z, bound=C),
         server=FedOpt(optimizer=SGD(), learning_rate=server_lr, planned_clients=sampler.planned_clients),
         noise_rng=noise,
     )
     zero = {"a": torch.zeros(DRAWS // 2), "b": torch.zeros(500, DRAWS // 1000)}
-    state, steps = RunState(round=0, server=plan.server.init(zero, zero), noise={}, ledger=Ledger()), []
+    state, steps = RunState(round=0, server=plan.server.init(zero, zero), query={}, noise={}, ledger=Ledger()), []
     for _ in range(rounds):
         before = state.server.params
         state, _ = run_round(plan, state)

@@ -1,7 +1,11 @@
 """Is a sample N(0, std^2)? Two-sided tests at alpha = 1e-6 each, with the power they are stated to have."""
 
 import numpy as np
+import torch
 from scipy import stats
+
+from fedemb.client.work import ClientState, ClientWork
+from fedemb.core.rng import SeededNoise, generator
 
 DRAWS = 100_000
 ALPHA = 1e-6
@@ -28,3 +32,21 @@ def uncorrelated(left, right):
     """Is the correlation of two samples, of each size, as small as that of independent ones?"""
     left, right = np.asarray(left), np.asarray(right)
     return bool(abs(np.corrcoef(left, right)[0, 1]) * np.sqrt(left.size) <= Z)
+
+
+def seeded(round):
+    return SeededNoise(generator(11, "noise", round))
+
+
+class Idle(ClientWork):
+    """Work that returns zeros: all that reaches the model is noise."""
+
+    def begin(self, shared, client):
+        zero = torch.zeros(())
+        return ClientState(dict(shared), {}, zero, zero, zero, zero)
+
+    def step(self, shared, state, batch):
+        return state._replace(examples=state.examples + batch["mask"].sum())
+
+    def finish(self, shared, state):
+        return {name: torch.zeros_like(value) for name, value in state.params.items()}

@@ -1,0 +1,63 @@
+"""What `fedemb account` hands out: JSON or a table on the console, files that are written whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from fedemb.core.files import write_atomically
+from fedemb.report.record import finite
+
+
+def console() -> Console:
+    """Lines as long as they are, plain numbers."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def show(cfg: DictConfig, answer: Mapping[str, Any], table: Callable[[], None]) -> None:
+    """Print `answer` as JSON, or call `table`, which prints."""
+    forms = {"json": lambda: print(as_json(answer)), "table": table}
+    if cfg.format not in forms:
+        raise ValueError(f"format must be one of table, json, got format={cfg.format}")
+    forms[cfg.format]()
+
+
+def as_json(answer: Mapping[str, Any]) -> str:
+    """Every float finite or null."""
+    return json.dumps(finite(answer), indent=2, allow_nan=False, ensure_ascii=False)
+
+
+def as_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Comma-separated, with a head, full precision."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_files(cfg: DictConfig, files: Mapping[str, str]) -> list[Path]:
+    """Write name -> text into the folder out=, if it is given; the paths."""
+    if cfg.out is None:
+        return []
+    folder = Path(str(cfg.out)).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        write_atomically(folder / name, text)
+    return [folder / name for name in files]
+
+
+def numbers_table(columns: Sequence[str]) -> Table:
+    """A table of right-aligned columns."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
