@@ -9,12 +9,15 @@ from small import RAGGED, Drift, make_cohort, make_load, make_stream, make_task,
 
 from fedemb.core.optim import SGD
 from fedemb.core.params import flatten, norm
+from fedemb.core.types import Cohort
 from fedemb.data.users import InMemoryUsers
 from fedemb.execution.executor import Sequential, zero_sum
 from fedemb.execution.vectorised import Vectorised
 from fedemb.privacy.clipping import FlatClipping
+from fedemb.privacy.discrete import GridClipping
 from fedemb.tasks.heads import CosineHead
 
+GRID = GridClipping(clip_norm=1.0, grid=2.0**-30)
 EXECUTORS = [Sequential(), Vectorised()]
 
 
@@ -116,7 +119,7 @@ def test_the_global_parameters_are_left_alone(executor):
 def test_a_client_of_users_without_examples_sends_zero(executor):
     work = make_work()
     total, exact = executor.clipped_sum(
-        work, 1.0, work.task.init(0), make_cohort((1, 6), (1,)), make_stream(make_users())
+        work, FlatClipping(clip_norm=1.0), work.task.init(0), make_cohort((1, 6), (1,)), make_stream(make_users())
     )
     assert float(norm(total)) == 0
     assert exact.norms.tolist() == exact.examples.tolist() == [0, 0]
@@ -125,6 +128,23 @@ def test_a_client_of_users_without_examples_sends_zero(executor):
 def test_zero_sum_has_the_names_of_an_update():
     """Neither the head nor a frozen layer may appear in what is released."""
     work = make_work(task=make_task(frozen=("conv.*",)))
-    zero = zero_sum(work, work.task.init(0))
-    assert sorted(zero) == ["embedding.bias", "embedding.weight", "norm.bias", "norm.weight"]
-    assert all(value.dtype == torch.float64 and not value.any() for value in zero.values())
+    for clipping, dtype in ((FlatClipping(clip_norm=1.0), torch.float64), (GRID, torch.int64)):
+        zero = zero_sum(work, work.task.init(0), clipping)
+        assert sorted(zero) == ["embedding.bias", "embedding.weight", "norm.bias", "norm.weight"]
+        assert all(value.dtype == dtype and not value.any() for value in zero.values())
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_sums_on_a_grid_are_exact(executor):
+    """int64 sums do not depend on the order of the clients, and all executors add up the same integers."""
+    work = make_work()
+    shared = work.task.init(0)
+    total, _ = executor.clipped_sum(work, GRID, shared, RAGGED, make_stream())
+    backwards = Cohort(round=RAGGED.round, clients=RAGGED.clients[::-1])
+    other, _ = executor.clipped_sum(work, GRID, shared, backwards, make_stream())
+    assert all(value.dtype == torch.int64 for value in total.values())
+    if isinstance(executor, Sequential):  # a chunk's kernels round by their size and order
+        assert all(torch.equal(total[name], other[name]) for name in total)
+    plain, _ = Sequential().clipped_sum(work, FlatClipping(clip_norm=1.0), shared, RAGGED, make_stream())
+    scaled = {name: value.double() * GRID.unit for name, value in total.items()}
+    torch.testing.assert_close(scaled, plain, rtol=1e-4, atol=1e-5)

@@ -38,7 +38,7 @@ def make_state(plan, ledger=None):
     return RunState(round=0, server=plan.server.init(params, params), query={}, noise={}, ledger=ledger or Ledger())
 
 
-def ones(clip_norm, shared, cohort):
+def ones(clipping, shared, cohort):
     return {"w": torch.ones(2, dtype=torch.float64)}, NOTHING
 
 
@@ -47,7 +47,7 @@ def test_a_query_that_fails_is_charged_all_the_same(tmp_path):
     path = tmp_path / "ledger.jsonl"
     seen = []
 
-    def fail(clip_norm, shared, cohort):
+    def fail(clipping, shared, cohort):
         seen.append(Ledger.read(path).entries)
         raise RuntimeError("power cut")
 
@@ -88,10 +88,10 @@ def test_round_event_joins_sampling_noise_and_sensitivity(sampler, mechanism, ev
 def test_rounds_use_their_own_cohort_and_noise():
     cohorts = []
 
-    def answer(clip_norm, shared, cohort):
+    def answer(clipping, shared, cohort):
         cohorts.append(cohort)
-        assert clip_norm == 0.5
-        return ones(clip_norm, shared, cohort)
+        assert clipping == FlatClipping(clip_norm=0.5)
+        return ones(clipping, shared, cohort)
 
     plan = make_plan(answer)
     state = make_state(plan)
