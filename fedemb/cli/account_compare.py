@@ -6,49 +6,43 @@ import math
 from dataclasses import asdict
 
 from omegaconf import DictConfig
-from rich.table import Table
 
 from fedemb.cli.charged import Charged
-from fedemb.cli.output import console, show
+from fedemb.cli.output import aligned, console, show
+from fedemb.privacy.accounting import epsilon
 from fedemb.privacy.comparison import LOWER, Price, Settings, compare, settings_of
-from fedemb.report.numbers import DASH, lower, small, upper
+from fedemb.report.numbers import DASH, small
 
 _STYLES = {"valid": "bold green", "valid but loose": "green", "invalid": "red", "lower bound": "cyan"}
 
 
 def run(cfg: DictConfig, what: Charged) -> None:
     """Print every accountant's number with its status."""
-    prices = compare(_schedule(what), what.delta)
+    hidden = math.isfinite(epsilon(what.events, what.delta))
+    prices = compare(_schedule(what), what.delta) if hidden else []
     terms = {"unit": what.unit, "user": what.user, "relation": "substitute-one", "delta": what.delta}
     answer = {**terms, **what.settings, "prices": [asdict(price) for price in prices]}
 
     def table() -> None:
         out = console()
+        if not hidden:
+            out.print("ε = ∞ by every accountant: a round without noise hides nobody")
+            return
         sampling = what.settings["sampling"]
-        out.print(
-            f"ε at δ = {small(what.delta)} for {what.rounds:,} rounds of {sampling}, substitute-one", markup=False
-        )
-        grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-        grid.add_column("accountant", no_wrap=True)
-        grid.add_column("ε", justify="right", no_wrap=True)
-        grid.add_column("for these rounds", no_wrap=True)
-        grid.add_column("why")
+        out.print(f"ε at δ = {small(what.delta)}, substitute-one, {what.rounds:,} rounds of {sampling}", markup=False)
         for price in prices:
-            style = _STYLES[price.status]
-            grid.add_row(price.name, _shown(price), f"[{style}]{price.status}[/]", price.reason)
-        out.print(grid)
-        out.print("z: noise std on the sum over the clip norm C. Only the first two lines are claims of fedemb.")
+            status = f"[{_STYLES[price.status]}]{price.status}[/]"
+            out.print(f"{price.name:<40}{_shown(price):>8}  {status}: {price.reason}")
+        out.print("z: noise std on the sum / clip norm C. Only fedemb's own lines are its claims.")
 
     show(cfg, answer, table)
 
 
 def _shown(price: Price) -> str:
+    """Bounds are rounded outwards."""
     if price.epsilon is None:
         return DASH
-    if math.isinf(price.epsilon):
-        return "∞"
-    text = lower(price.epsilon, digits=4) if price.status == LOWER else upper(price.epsilon, digits=4)
-    return text if math.isfinite(price.epsilon) else "∞"
+    return aligned(price.epsilon, math.floor if price.status == LOWER else math.ceil)
 
 
 def _schedule(what: Charged) -> list[Settings]:
@@ -58,7 +52,7 @@ def _schedule(what: Charged) -> list[Settings]:
     known = [settings for settings in found if settings is not None]
     if len(known) < len(found):
         raise ValueError(
-            "compare knows rounds with Gaussian noise of fixed size, or of Poisson sampling with users= known: "
-            "these hold others, or have no noise (ε = ∞); take action=price"
+            "compare knows rounds of Gaussian noise, all of one sampling, Poisson ones of a known number of users: "
+            "there are others here; take action=price"
         )
     return known

@@ -9,10 +9,10 @@ import numpy as np
 from omegaconf import DictConfig
 
 from fedemb.cli.charged import Charged
-from fedemb.cli.output import as_csv, console, numbers_table, show, write_files
+from fedemb.cli.output import aligned, as_csv, console, numbers_table, show, write_files
 from fedemb.privacy.accounting import PrivacySpend, spend
 from fedemb.report.figures import Line, line_chart, standalone
-from fedemb.report.numbers import lower, small, upper
+from fedemb.report.numbers import small, upper
 
 _POINTS = 20  # at equal distances, besides the round powers of ten and their doubles and halves
 _FEW_POINTS = 8  # where many rounds are all different and a point takes seconds
@@ -35,7 +35,7 @@ def run(cfg: DictConfig, what: Charged) -> None:
         out.print(_title(what), markup=False)
         grid = numbers_table(("round", "attack ε", "certified ε"))
         for rounds, spent in curve:
-            grid.add_row(f"{rounds:,}", lower(spent.epsilon_attack, digits=4), upper(spent.epsilon, digits=4))
+            grid.add_row(f"{rounds:,}", aligned(spent.epsilon_attack, math.floor), aligned(spent.epsilon, math.ceil))
         out.print(grid)
         for path in files:
             out.print(f"wrote {path}", markup=False)

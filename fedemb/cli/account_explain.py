@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import Any
 
 from omegaconf import DictConfig
@@ -24,7 +25,7 @@ def run(cfg: DictConfig, what: Charged) -> None:
         out = console()
         margin = max(map(len, items)) + 2
         for topic, words in items.items():
-            for i, line in enumerate(_wrapped(words, _WIDTH)):
+            for i, line in enumerate(textwrap.wrap(words, _WIDTH)):
                 out.print(f"{topic if i == 0 else '':<{margin}}{line}", markup=False)
 
     show(cfg, {"source": what.source, "delta": what.delta, **what.settings, "explanation": items}, table)
@@ -35,11 +36,11 @@ def explanation(what: Charged) -> dict[str, str]:
     return {
         "guarantee": _guarantee(what),
         "unit of privacy": _unit(what),
-        "relation": f"substitute-one: neighbouring data sets have equally many {what.unit}s and differ in all data of one",
+        "relation": f"substitute-one: neighbouring data sets have equally many {what.unit}s and differ in one of them",
         "sensitivity": _sensitivity(what),
         "sampling": _sampling(what),
         "noise": _noise(what),
-        "rounds": f"{what.rounds:,} charged, from {what.source}; a round that crashed and was repeated is charged twice",
+        "rounds": f"{what.rounds:,} charged, from {what.source}; one that crashed and was repeated counts twice",
         "must stay secret": _secret(what),
         "delta": _delta(what),
         "accountant": f"{ACCOUNTANT}; rounds may be chosen adaptively",
@@ -123,13 +124,3 @@ def _mode(what: Charged) -> str:
         "release": "release: randomness from the operating system; no seed, cohort or diagnostics were written",
     }
     return modes.get(what.mode, "a calculation: no run is known to have kept to it")
-
-
-def _wrapped(words: str, width: int) -> list[str]:
-    """Lines of at most so many characters, cut between words."""
-    lines = [""]
-    for word in words.split():
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines

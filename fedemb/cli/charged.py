@@ -1,10 +1,9 @@
-"""What `fedemb account` is about: equal rounds from settings, or what a ledger has charged, with its run's own words."""
+"""What `fedemb account` is about: equal rounds by settings, or the charges of a ledger with the words of its run."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +114,9 @@ def _from_ledger(cfg: DictConfig) -> Charged:
     same = {name: _common([kind[name] for kind in kinds.values()]) for name in next(iter(kinds.values()))}
     populations = [kind["users"] for kind in kinds.values() if kind["users"] is not None]
     report, config = _report(folder), _config(folder)
+    if not populations and isinstance(report.get("users"), int):  # Poisson charges do not hold N
+        same["users"] = report["users"]
+        populations = [report["users"]]
     _refuse_another_run(folder, kinds.values(), ledger.entries, {**_scalars(config), **report})
     delta, delta_given = _delta(cfg, config, max(populations, default=None))
     return Charged(

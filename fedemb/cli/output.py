@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,11 @@ def write_files(cfg: DictConfig, files: Mapping[str, str]) -> list[Path]:
     for name, text in files.items():
         write_atomically(folder / name, text)
     return [folder / name for name in files]
+
+
+def aligned(value: float, towards: Callable[[float], int]) -> str:
+    """Four decimals, rounded by math.floor or math.ceil, so that a column lines up."""
+    return "∞" if math.isinf(value) else f"{towards(value * 1e4) / 1e4:.4f}"
 
 
 def numbers_table(columns: Sequence[str]) -> Table:

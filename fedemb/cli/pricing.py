@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +12,13 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from fedemb.cli.output import as_json
 from fedemb.privacy.accounting import ACCOUNTANT, default_delta, epsilon, spend
 from fedemb.privacy.crosscheck import pld_epsilon, rdp_epsilon
 from fedemb.privacy.events import fixed_size_round, poisson_round
 from fedemb.privacy.mechanism import Event
 from fedemb.privacy.tradeoff import PROBED_DELTAS, attacker_tpr, gaussian_fit
 from fedemb.report.numbers import lower, small, upper
-from fedemb.report.record import finite
 
 PRICING = str(files("fedemb.conf") / "pricing")
 """Their own folder of configuration: in the main one, `users` is a group and cannot be a number."""
@@ -142,7 +141,7 @@ def check_small(delta: float, users: int, *, allowed: bool) -> None:
 
 def _attacker_tpr(events: Sequence[tuple[Event, int]], pair: tuple[float, float]) -> dict[str, float]:
     """False positive rate -> upper bound on an attacker's true positive rate, by certified pairs."""
-    probes = PROBED_DELTAS if len(events) <= _FEW_SETTINGS else PROBED_DELTAS[2::3]
+    probes = PROBED_DELTAS if len(events) <= _FEW_SETTINGS else PROBED_DELTAS[4::4]
     pairs = [pair, *((epsilon(events, probe), probe) for probe in probes)]
     return {f"{rate:g}": attacker_tpr(pairs, rate) for rate in FALSE_POSITIVE_RATES}
 
@@ -163,7 +162,7 @@ def _cross_check(events: Sequence[tuple[Event, int]], delta: float) -> dict[str,
 
 
 def _print_json(answer: dict[str, Any]) -> None:
-    print(json.dumps(finite(answer), indent=2, allow_nan=False, ensure_ascii=False))
+    print(as_json(answer))
 
 
 def _print_table(answer: dict[str, Any]) -> None:
@@ -197,12 +196,9 @@ def _meaning(answer: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Rows that say what a finite epsilon means."""
     if math.isinf(answer["epsilon"]):
         return
-    for rate, bound in answer["attacker_tpr"].items():
-        yield "attacker", f"finds out at most {upper(bound, digits=3)} of the true at a false positive rate of {rate}"
-    yield (
-        "µ",
-        f"{upper(answer['gaussian_dp_fit'], digits=4)}, of the Gaussian mechanism with this ε at this δ: a fit, not a bound",
-    )
+    bounds = [f"≤ {upper(bound, digits=3)} at FPR {rate}" for rate, bound in answer["attacker_tpr"].items()]
+    yield "attacker's TPR", ", ".join(bounds)
+    yield "Gaussian DP", f"µ = {upper(answer['gaussian_dp_fit'], digits=4)}: a fit at this δ, not a bound"
     check = answer["cross_check"]
     if check["epsilon"] is not None:
         yield "cross-check", f"ε ≤ {upper(check['epsilon'], digits=4)} by {check['accountant']}"

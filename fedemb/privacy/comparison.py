@@ -125,10 +125,7 @@ def compare(schedule: Schedule, delta: float) -> list[Price]:
         ),
         Price(name="fedemb, attack", epsilon=spent.epsilon_attack, status=LOWER, reason="one concrete pair reaches it"),
     ]
-    if whole:
-        verdicts = _WHOLE
-    else:
-        verdicts = _FIXED if fixed else _POISSON
+    verdicts = _WHOLE if whole else _FIXED if fixed else _POISSON
     for name, price in _PRICES.items():
         status, reason = verdicts[name]
         prices.append(Price(name=name, epsilon=_tried(price, schedule, delta), status=status, reason=reason))
@@ -136,7 +133,7 @@ def compare(schedule: Schedule, delta: float) -> list[Price]:
 
 
 def group_epsilon(schedule: Schedule, delta: float) -> float:
-    """Substitution as one removal and one addition: (2 e, d (1 + e^e)) from add/remove Poisson rounds that are (e, d)."""
+    """A substitution as a removal and an addition: (2 e, d (1 + e^e)) if Poisson rounds are (e, d) for either."""
     accountant = _add_remove(schedule)
 
     def excess(epsilon: float) -> float:
@@ -237,7 +234,7 @@ _POISSON = {
 _WHOLE = {
     **_POISSON,
     _RDP: _FIXED[_RDP],
-    _TRUNCATED: (LOOSE, "its pair is 4C apart where it samples; here everybody takes part"),
+    _TRUNCATED: (VALID, "everybody takes part: no sampling to be wrong about"),
     _PLD: (VALID, "everybody takes part: no sampling to be wrong about"),
     _GROUP: (LOOSE, "a substitution is a removal and an addition"),
 }

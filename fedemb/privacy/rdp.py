@@ -3,7 +3,7 @@
 A Renyi divergence is an integral of the privacy profile, so a bound on the profile bounds it. With P and Q the outputs
 for two neighbours, H_g(P || Q) = int (P - g Q)+ and f(x) = x^a, Taylor's formula around 1 with integral remainder,
 x^a = 1 + a (x - 1) + a (a - 1) (int over g > 1 of g^(a-2) (x - g)+ dg + int over g < 1 of g^(a-2) (g - x)+ dg).
-At x = dP/dQ, the mean of (x - g)+ under Q is H_g(P || Q), that of (g - x)+ is g H_{1/g}(Q || P), and that of x - 1 is 0;
+At x = dP/dQ, the mean under Q of (x - g)+ is H_g(P || Q), of (g - x)+ it is g H_{1/g}(Q || P) and of x - 1 it is 0. So,
 with g -> 1 / g in the second integral,
 
     exp((a - 1) D_a(P || Q)) = 1 + a (a - 1) int over g > 1 of (g^(a-2) H_g(P || Q) + g^(-a-1) H_g(Q || P)) dg.
@@ -37,7 +37,7 @@ ORDERS = (
 
 _CELLS = 1 << 14
 _FIRST_CELL = 1e-6  # its width, of the loss scale q / s of a round
-_TAIL = 10.0  # standard deviations beyond the centre of the integral's last peak
+_TAIL = 12.0  # standard deviations
 
 
 def renyi_curve(rounds: Sequence[tuple[Round, int]], orders: Sequence[float] = ORDERS) -> Array:
@@ -64,7 +64,8 @@ def round_divergence(round_: Round, orders: Array) -> Array:
 def integral_divergence(round_: Round, orders: Array) -> Array:
     """The bound by the upper Riemann sum alone, [orders]."""
     mu = 1 / round_.noise_ratio
-    end = mu * ((orders.max() - 1) * mu + _TAIL) + mu**2 / 2
+    # from there on, even the integral without sampling is below exp(-_TAIL^2 / 2): see the tail in _divergence
+    end = mu * (2 * orders.max() * mu + _TAIL) + mu**2 / 2
     ends = np.append(0.0, np.geomspace(_FIRST_CELL * min(round_.sampling_rate * mu, end), end, _CELLS))
     log_delta = round_.log_delta(ends[:-1])
     return np.array([_divergence(order, log_delta, ends, mu) for order in orders])

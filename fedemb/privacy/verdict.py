@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedemb.core import check
 from fedemb.core.types import Cohort
 from fedemb.privacy.audit import (
     GaussianFit,
@@ -19,13 +18,7 @@ from fedemb.privacy.audit import (
 )
 from fedemb.privacy.conditioning import inclusion_rate, separation
 from fedemb.privacy.mechanism import Event
-from fedemb.privacy.randomness import (
-    inclusion_counts,
-    inclusion_p_value,
-    repeated_users,
-    reuse_p_value,
-    shortest_gap,
-)
+from fedemb.privacy.randomness import Attendance, inclusion_p_value, reuse_p_value
 
 Array = NDArray[np.float64]
 
@@ -73,11 +66,6 @@ class Evidence:
     guesses: int
     epsilon: float
     delta: float
-
-    def __post_init__(self) -> None:
-        check.at_least("guesses", self.guesses, 1)
-        if self.guesses > self.canaries:
-            raise ValueError(f"guesses must be at most the {self.canaries} canaries, got guesses={self.guesses}")
 
     @property
     def canaries(self) -> int:
@@ -133,6 +121,12 @@ class Evidence:
                 p_value=fit.p_value(ratio),
             ),
             Finding(
+                name="noise",
+                claimed=f"std of at least {2 * ratio * fit.strongest:.4g} clip norms",
+                found=f"{fit.noise:.4g} clip norms",
+                p_value=fit.noise_p_value(ratio),
+            ),
+            Finding(
                 name="clip",
                 claimed="an update of at most 1 clip norm",
                 found=f"{fit.signal:.4g} ± {1.96 * spread:.2g} clip norms",
@@ -147,20 +141,20 @@ class Evidence:
         )
 
 
-def sampler_finding(event: Event, cohorts: Sequence[Cohort], *, users: int, ids_per_user: int) -> Finding:
+def sampler_finding(event: Event, cohorts: Iterable[Cohort], *, users: int, ids_per_user: int) -> Finding:
     """Whether cohorts are as the event of their rounds says: the sampler's own test.
 
     cohorts: of rounds in a row. users: N ids. ids_per_user: j; a rate of the event is that of any of j ids.
     """
-    counts = inclusion_counts(cohorts, users)
-    twice = sum(map(repeated_users, cohorts))
-    found = f"{counts.sum() / (users * len(cohorts)):.4g} in {len(cohorts)} cohorts, {twice} users in two seats"
-    claimed, p_value = "nobody in two seats", float(twice == 0)
+    attended = Attendance.of(cohorts, users)
+    found = f"{attended.counts.mean() / attended.cohorts:.4g} in {attended.cohorts} cohorts"
+    found += f", {attended.repeated} times a user in two seats"
+    claimed, p_value = "nobody in two seats", float(attended.repeated == 0)
     if (rate := inclusion_rate(event)) is not None:
         claimed = f"a user is drawn with a chance of {rate:.4g}, {claimed}"
-        p_value *= inclusion_p_value(counts, len(cohorts), -np.expm1(np.log1p(-rate) / ids_per_user) if rate < 1 else 1)
+        p_value *= inclusion_p_value(attended, -np.expm1(np.log1p(-rate) / ids_per_user) if rate < 1 else 1.0)
     if (turn := separation(event)) is not None:
-        gap = shortest_gap(cohorts)
+        gap = attended.shortest_gap
         claimed = f"nobody again within {turn} rounds, {claimed}"
         found += "" if gap is None else f", again after {gap} rounds"
         p_value *= float(gap is None or gap >= turn)

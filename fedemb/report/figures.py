@@ -132,7 +132,7 @@ def standalone(chart: str, *, title: str, legend: str) -> str:
     """
     head = _text(_LEFT, -30, title, "start") + _text(_LEFT, -10, legend, "start")
     body = chart[chart.index(">") + 1 : chart.rindex("</svg>")] if chart else ""
-    box = f'viewBox="0 {-_HEADING} {_WIDTH} {_HEIGHT + _HEADING}"'
+    box = f'viewBox="0 {-_HEADING} {_WIDTH + _RIGHT} {_HEIGHT + _HEADING}"'
     paper = f'<rect class="paper" x="0" y="{-_HEADING}" width="100%" height="100%"/>'
     name = escape(title, quote=True)
     return (

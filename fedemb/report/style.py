@@ -89,7 +89,8 @@ FIGURE_STYLE = """
 :root { --paper: #fff; --ink: #1c2430; --soft: #5b6675; --rule: #dfe3e8; --first: #0b62b0; --second: #c2570c; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14181e; --ink: #e4e8ee; --soft: #9aa6b5; --rule: #323b47;
   --first: #6cb2f7; --second: #f0a15e; } }
-text { fill: var(--soft); font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
+text { fill: var(--soft); font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans",
+  sans-serif; }
 .paper { fill: var(--paper); }
 .grid { stroke: var(--rule); stroke-width: 1; }
 .line { fill: none; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round; }
