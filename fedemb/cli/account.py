@@ -32,4 +32,6 @@ def run(cfg: DictConfig) -> None:
 
 def _price(cfg: DictConfig, what: Charged) -> None:
     """The interval and what it means."""
-    show(record(what.events, what.delta, what.settings, unit=what.unit, user=what.user), str(cfg.format))
+    show(
+        record(what.events, what.delta, what.settings, unit=what.unit, user=what.user, mode=what.mode), str(cfg.format)
+    )

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from fedemb.cli.charged import Charged
 from fedemb.cli.output import console, show
-from fedemb.cli.pricing import SAMPLINGS
+from fedemb.cli.pricing import IN_TURN, SAMPLINGS
 from fedemb.privacy.accounting import ACCOUNTANT, spend
 from fedemb.report.numbers import lower, plain, small, upper
 
@@ -72,6 +72,12 @@ def _unit(what: Charged) -> str:
 
 def _sensitivity(what: Charged) -> str:
     grouped = what.settings.get("users_per_client")
+    ids = what.settings.get("ids_per_user") or 1
+    if ids > 1:
+        return (
+            f"2jC with j = {ids}: one person can stand under {ids} user ids, and substituting that person swaps up to "
+            f"{ids} updates, each clipped to l2 norm C, for any others"
+        )
     joint = f", however many users it joins (here {grouped})" if grouped and grouped > 1 else ""
     return (
         "2C: every virtual client's update is clipped to l2 norm C; substituting a user swaps the update of the one "
@@ -90,6 +96,8 @@ def _sampling(what: Charged) -> str:
         rate = what.settings.get("sampling_rate") or (sampled / users if sampled and users else None)
         told = "q differs between rounds" if rate is None else f"each user takes part with chance q = {rate:.4g}"
         return f"{scheme}: {told}, one user a virtual client; the divisor is the expected number of users"
+    if scheme == IN_TURN:
+        return f"{scheme}: nobody takes part twice within the separation that the ledger states; no amplification"
     kinds = "settings differ between rounds" if scheme else "rounds of several kinds, or without sampling"
     return f"{scheme or 'as charged'}: {kinds}; each is priced as what it is"
 
@@ -98,13 +106,17 @@ def _noise(what: Charged) -> str:
     z = what.settings.get("noise_multiplier")
     if z is None:
         return "Gaussian, with a noise multiplier that differs between rounds or that the ledger states otherwise"
+    ids = what.settings.get("ids_per_user") or 1
+    over = "2C that is s = z/2" if ids == 1 else f"{2 * ids}C that is s = z/{2 * ids}"
     return (
-        f"Gaussian, std z C on the sum, noise multiplier z = {plain(z)}; over the sensitivity 2C that is s = z/2 = "
-        f"{plain(z / 2)}"
+        f"Gaussian, std z C on the sum, noise multiplier z = {plain(z)}; over the sensitivity {over} = "
+        f"{plain(z / 2 / ids)}"
     )
 
 
 def _secret(what: Charged) -> str:
+    if what.settings.get("sampling") == IN_TURN:
+        return "the noise: its seed may not become known, now or later; who is in which round may be known"
     return "who is in which round, and the noise: neither a seed nor a cohort may become known, now or later"
 
 

@@ -11,13 +11,18 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fedemb.cli.pricing import SAMPLINGS, Population, check_small, number, whole
+from fedemb.cli.pricing import IN_TURN, SAMPLINGS, Population, check_small, number, whole
 from fedemb.privacy.accounting import default_delta
 from fedemb.privacy.events import noise_multiplier_of, to_plain
 from fedemb.privacy.ledger import RELATION, Ledger, charges
 from fedemb.privacy.mechanism import Event
 
 _SAME = 0.01  # relative; noise on a grid of integers differs a little from what was asked for
+_SAMPLING_OF = {
+    "without-replacement": SAMPLINGS["fixed"],
+    "poisson": SAMPLINGS["poisson"],
+    "separated": IN_TURN,
+}
 _SETTINGS = ("users", "users_per_round", "rounds", "noise_multiplier")
 
 
@@ -114,14 +119,17 @@ def _from_ledger(cfg: DictConfig) -> Charged:
     same = {name: _common([kind[name] for kind in kinds.values()]) for name in next(iter(kinds.values()))}
     populations = [kind["users"] for kind in kinds.values() if kind["users"] is not None]
     report, config = _report(folder), _config(folder)
-    if not populations and isinstance(report.get("users"), int):  # Poisson charges do not hold N
+    if not populations and isinstance(report.get("users"), int):  # not all charges hold N
         same["users"] = report["users"]
         populations = [report["users"]]
-    _refuse_another_run(folder, kinds.values(), ledger.entries, {**_scalars(config), **report})
+    ids = int(report.get("ids_per_user", config.get("ids_per_user")) or 1)
+    _refuse_another_run(folder, kinds.values(), ledger.entries, _told(config, report, ids))
+    if ids > 1:
+        same |= {key: report.get(key) for key in ("users_per_round", "noise_multiplier")}
     delta, delta_given = _delta(cfg, config, max(populations, default=None))
     return Charged(
         sequence=_runs(charges(path)),
-        settings={**same, "users_per_client": None, "rounds": ledger.entries},
+        settings={**same, "users_per_client": None, "ids_per_user": ids, "rounds": ledger.entries},
         delta=delta,
         delta_given=delta_given,
         unit=str(report.get("unit", "user")),
@@ -144,9 +152,12 @@ def _runs(events: Sequence[Event]) -> list[tuple[Event, int]]:
 
 def _kind(plain: dict[str, Any]) -> dict[str, Any]:
     """What one charge says of its round; None where it says nothing."""
-    ratio = plain.get("release", {}).get("noise_over_sensitivity")
+    release = plain
+    while "release" in release:
+        release = release["release"]
+    ratio = release.get("noise_over_sensitivity")
     return {
-        "sampling": {"without-replacement": SAMPLINGS["fixed"], "poisson": SAMPLINGS["poisson"]}.get(plain["kind"]),
+        "sampling": _SAMPLING_OF.get(plain["kind"]),
         "users": plain.get("users"),
         "users_per_round": plain.get("sampled"),
         "sampling_rate": plain.get("sampling_rate"),
@@ -185,11 +196,15 @@ def _config(folder: Path) -> dict[str, Any]:
     return {str(key): value for key, value in stored.items()}
 
 
-def _scalars(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a configuration that its charges repeat; its noise is shared by the ids of one person."""
-    ids, noise_multiplier = config.get("ids_per_user", 1), config.get("noise_multiplier")
-    shared = noise_multiplier / ids if isinstance(noise_multiplier, int | float) and isinstance(ids, int) else None
-    return {"users_per_round": config.get("users_per_round"), "noise_multiplier": shared}
+def _told(config: dict[str, Any], report: dict[str, Any], ids: int) -> dict[str, Any]:
+    """What the run's files say of its rounds, as its charges put it: j ids of one person count as j users of noise z/j."""
+    told = {**{key: config.get(key) for key in ("users_per_round", "noise_multiplier")}, **report}
+    for key, factor in (("users_per_round", ids), ("noise_multiplier", 1 / ids)):
+        if isinstance(told.get(key), int | float):
+            told[key] *= factor
+    if told.get("users_per_round") and told.get("users"):
+        told["users_per_round"] = min(told["users_per_round"], told["users"])
+    return told
 
 
 def _refuse_another_run(folder: Path, kinds: Any, entries: int, told: dict[str, Any]) -> None:

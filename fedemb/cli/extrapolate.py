@@ -18,14 +18,16 @@ from fedemb.core.files import write_atomically
 from fedemb.privacy.accounting import default_delta
 from fedemb.privacy.extrapolation import Simulation, prospect
 from fedemb.report.deployments import cells, chart, header, record
+from fedemb.report.figures import standalone
 from fedemb.report.numbers import small, upper
 from fedemb.report.record import finite
-from fedemb.report.style import standalone
 
 CONFIG_PATH = PRICING
 CONFIG = "extrapolate"
 
 _SETTINGS = ("users_per_round", "noise_multiplier", "rounds")
+_TITLE = "Noise multiplier z that keeps the run's signal-to-noise ratio"
+_LEGEND = "hypothetical deployments; no line where the target is unreachable"
 _WORDS = (
     "Hypothetical deployments, not the run's own ε: M = κ M0 users a round with noise multiplier z = κ z0 leave the "
     "noise on the mean update, and so the measured utility, as it was. The least ε has all users in every round; "
@@ -137,7 +139,7 @@ def _write(out: Path, rows: list[dict[str, Any]], *, quiet: bool) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "extrapolation.csv", _table(rows))
-        write_atomically(out / "extrapolation.svg", standalone(chart(rows)))
+        write_atomically(out / "extrapolation.svg", standalone(chart(rows), title=_TITLE, legend=_LEGEND))
     except OSError as error:
         raise ValueError(f"cannot write {out}: {error.strerror}; take another out=") from error
     if not quiet:

@@ -26,8 +26,10 @@ PRICING = str(files("fedemb.conf") / "pricing")
 SAMPLINGS = {"fixed": "fixed-size sampling without replacement", "poisson": "Poisson sampling of single users"}
 FALSE_POSITIVE_RATES = (1e-3, 1e-2)
 _FEW_SETTINGS = 8
+IN_TURN = "all users in turn"
+"""How rounds are sampled whose cohorts need not be secret; only a ledger can hold them."""
 _HIDDEN = (
-    *("epsilon", "epsilon_attack", "delta", "unit", "user", "relation", "accountant", "claim"),
+    *("epsilon", "epsilon_attack", "delta", "unit", "user", "relation", "accountant", "mode", "claim"),
     *("gaussian_dp_fit", "attacker_tpr", "cross_check"),
 )
 
@@ -88,23 +90,40 @@ def record(
     *,
     unit: str = "user",
     user: str | None = None,
+    mode: str | None = None,
 ) -> dict[str, Any]:
     """The answer in the words of report.json.
 
     unit: what the rounds drew, "user" or "example". user: completes "a user is …"; None where that is not known.
+    mode: of the run, "simulate" or "release"; None where there is none.
     """
     spent = spend(events, delta)
     pair = f"(ε = {upper(spent.epsilon, digits=4)}, δ = {small(delta)})"
     who = "" if user is None else f"; a user is {user}"
-    secret = f"{pair}-DP for every {unit}, if the cohorts and the noise stay secret{who}"
+    condition = assumption(settings["sampling"], mode)
+    secret = f"{pair}-DP for every {unit}; {condition}{who}"
     claim = "no privacy guarantee: epsilon is infinite" if math.isinf(spent.epsilon) else secret
     price = {"epsilon": spent.epsilon, "epsilon_attack": spent.epsilon_attack, "delta": delta}
-    terms = {"unit": unit, "user": user, "relation": "substitute-one", "accountant": ACCOUNTANT, "claim": claim}
+    terms = {
+        "unit": unit,
+        "user": user,
+        "relation": "substitute-one",
+        "accountant": ACCOUNTANT,
+        "mode": mode,
+        "claim": claim,
+    }
     meaning = {
         "gaussian_dp_fit": gaussian_fit(spent.epsilon, delta),
         "attacker_tpr": _attacker_tpr(events, (spent.epsilon, delta)),
     }
     return {**price, **settings, **terms, **meaning, "cross_check": _cross_check(events, delta)}
+
+
+def assumption(sampling: str | None, mode: str | None) -> str:
+    """What must stay secret, and that in a simulation it did not."""
+    secret = "secret noise" if sampling == IN_TURN else "secret cohorts and noise"
+    seeded = "; this run is a simulation, whose seed would have to be secret" if mode == "simulate" else ""
+    return f"assumes {secret}{seeded}"
 
 
 def show(answer: dict[str, Any], form: str) -> None:
@@ -188,7 +207,8 @@ def headline(answer: Mapping[str, Any]) -> str:
     interval = f"[{lower(answer['epsilon_attack'], digits=4)}, {upper(answer['epsilon'], digits=4)}]"
     who = "" if answer["user"] is None else f"; a user is {answer['user']}"
     return (
-        f"ε ∈ {interval} at δ = {answer['delta']:.3g}, {protected}, {sampling}; assumes secret cohorts and noise{who}"
+        f"ε ∈ {interval} at δ = {answer['delta']:.3g}, {protected}, {sampling}; "
+        f"{assumption(answer['sampling'], answer['mode'])}{who}"
     )
 
 

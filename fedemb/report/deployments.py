@@ -64,6 +64,7 @@ def chart(rows: Sequence[Row]) -> str:
         lines=lines,
         x_label="users N, as a power of ten",
         value_text=lambda value: f"z = {value:.3g}",
+        named=True,
     )
 
 

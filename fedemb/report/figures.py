@@ -59,11 +59,13 @@ def line_chart(
     x_label: str,
     value_text: Callable[[float], str],
     band: tuple[Sequence[Point], Sequence[Point]] | None = None,
+    named: bool = False,
 ) -> str:
     """A chart over whole numbers as one <svg> element, or "" where no line has two points.
 
     Args: band: (lower, upper) curve over the same x; the area between them is shaded.
           value_text: how a value reads when the pointer rests on a marker.
+          named: write each line's label beside its first point.
     """
     points = [point for line in lines for point in line.points]
     if all(len(line.points) < 2 for line in lines):
@@ -76,6 +78,9 @@ def line_chart(
     if band and len(band[0]) > 1:
         body.append(f'<polygon class="band" points="{_path([*band[0], *reversed(band[1])], x, y)}"/>')
     body += [_line(line, x, y, value_text, x_label) for line in lines if line.points]
+    if named:
+        starts = [(line.label, line.points[0]) for line in lines if line.points]
+        body += [_text(x.at(px) + 9, y.at(py) - 6, label, "start") for label, (px, py) in starts]
     name = escape(title, quote=True)
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{name}">{"".join(body)}</svg>'
 

@@ -77,25 +77,21 @@ footer { margin-top: 48px; color: var(--soft); font-size: 0.85rem; }
   .charts { grid-template-columns: 1fr 1fr; } details { display: none; } }
 """
 
-
-def standalone(svg: str) -> str:
-    """A chart as a file of its own: with a white ground and the page's style, readable without a page."""
-    opened = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" width="960" ', 1)
-    head, body = opened.split(">", 1)
-    return f"{head}><style>{STYLE}svg {{ background: var(--paper); font-family: sans-serif; }}</style>{body}\n"
-
-
 FIGURE_STYLE = """
-:root { --paper: #fff; --ink: #1c2430; --soft: #5b6675; --rule: #dfe3e8; --first: #0b62b0; --second: #c2570c; }
+:root { --paper: #fff; --ink: #1c2430; --soft: #5b6675; --rule: #dfe3e8;
+  --first: #0b62b0; --second: #c2570c; --third: #2f7d32; --fourth: #7b3fa0; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14181e; --ink: #e4e8ee; --soft: #9aa6b5; --rule: #323b47;
-  --first: #6cb2f7; --second: #f0a15e; } }
+  --first: #6cb2f7; --second: #f0a15e; --third: #7ccf80; --fourth: #c79be6; } }
 text { fill: var(--soft); font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans",
   sans-serif; }
 .paper { fill: var(--paper); }
 .grid { stroke: var(--rule); stroke-width: 1; }
 .line { fill: none; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round; }
 .line.first { stroke: var(--first); } .line.second { stroke: var(--second); stroke-dasharray: 6 4; }
+.line.third { stroke: var(--third); stroke-dasharray: 2 4; }
+.line.fourth { stroke: var(--fourth); stroke-dasharray: 10 3; }
 .dot.first { fill: var(--first); } .dot.second { fill: var(--second); }
+.dot.third { fill: var(--third); } .dot.fourth { fill: var(--fourth); }
 .dot { stroke: transparent; stroke-width: 12; }
 .band { fill: var(--first); opacity: 0.16; }
 """
