@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("fedemb", "conf", "data_prep", "tests", "pyproject.toml")
+COPIED = ("fedemb", "conf", "data_prep", "scripts", "tests", "pyproject.toml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -406,6 +406,41 @@ MUTANTS = (
         old="saving.save(state if simulated or state.round < last else replace(state, noise={}))",
         new="saving.save(state)",
         tests=("tests/cli/test_mechanisms.py",),
+    ),
+    Mutant(
+        name="audit: canaries that are not guessed cost no confidence",
+        file="privacy/audit.py",
+        old="beta + 2 * canaries * delta * alpha",
+        new="beta + 2 * guesses * delta * alpha",
+        tests=("tests/privacy/test_audit.py",),
+    ),
+    Mutant(
+        name="audit: the amplified price is the claim",
+        file="server/audit.py",
+        old="(given_cohort(event), count)",
+        new="(event, count)",
+        tests=("tests/server/test_audit.py",),
+    ),
+    Mutant(
+        name="audit: repetitions with the same noise",
+        file="server/audit.py",
+        old="by=number * self.rounds",
+        new="by=0 * self.rounds",
+        tests=("tests/server/test_audit.py",),
+    ),
+    Mutant(
+        name="audit: canaries are sent within the clip norm",
+        file="privacy/canaries.py",
+        old="_BEYOND = 10.0",
+        new="_BEYOND = 1.0",
+        tests=("tests/server/test_audit.py",),
+    ),
+    Mutant(
+        name="audit: correlated noise is not decorrelated",
+        file="server/audit.py",
+        old="if not isinstance(mechanism, CorrelatedGaussian):",
+        new="if True:",
+        tests=("tests/server/test_audit.py",),
     ),
 )
 

@@ -197,7 +197,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _told(config: dict[str, Any], report: dict[str, Any], ids: int) -> dict[str, Any]:
-    """What the run's files say of its rounds, as its charges put it: j ids of one person count as j users of noise z/j."""
+    """What the files of the run say, as its charges put it: with j ids a person, j times the users and 1/j of the noise."""
     told = {**{key: config.get(key) for key in ("users_per_round", "noise_multiplier")}, **report}
     for key, factor in (("users_per_round", ids), ("noise_multiplier", 1 / ids)):
         if isinstance(told.get(key), int | float):

@@ -18,7 +18,7 @@ from fedemb.privacy.audit import (
 )
 from fedemb.privacy.conditioning import inclusion_rate, separation
 from fedemb.privacy.mechanism import Event
-from fedemb.privacy.randomness import Attendance, inclusion_p_value, reuse_p_value
+from fedemb.privacy.randomness import Attendance, inclusion_p_value, largest_correlation, reuse_p_value
 
 Array = NDArray[np.float64]
 
@@ -135,7 +135,7 @@ class Evidence:
             Finding(
                 name="noise reused",
                 claimed="independent from round to round",
-                found=f"{len(self.noise)} rounds, {self.noise.shape[1]} entries of each",
+                found=f"{len(self.noise)} rounds: correlations up to {largest_correlation(self.noise):.2g}",
                 p_value=reuse_p_value(self.noise),
             ),
         )

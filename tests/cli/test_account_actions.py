@@ -231,9 +231,9 @@ def test_the_ledger_of_another_run_is_refused(tmp_path, report, config, words):
 
 
 def test_a_persons_ids_share_the_noise_of_the_configuration(tmp_path):
-    """z = 2 over two ids is charged as z = 1: no other run's ledger."""
+    """z = 2 and 25 users a round with two ids are charged as z = 1 and 50: no other run's ledger."""
     folder = ledger(tmp_path / "run", 1.0)
-    (folder / "config.yaml").write_text("noise_multiplier: 2.0\nids_per_user: 2\nusers_per_round: 50\n")
+    (folder / "config.yaml").write_text("noise_multiplier: 2.0\nids_per_user: 2\nusers_per_round: 25\n")
     call("price", run=str(folder))
 
 
