@@ -1,0 +1,35 @@
+"""What an event says of who takes part, and what it costs somebody who does for certain."""
+
+from __future__ import annotations
+
+from dp_accounting import DpEvent, PoissonSampledDpEvent, SampledWithoutReplacementDpEvent
+
+from fedemb.privacy.event_types import SeparatedDpEvent
+
+
+def given_cohort(event: DpEvent) -> DpEvent:
+    """The round for a user who is known to take part: what its secret sampling wraps.
+
+    A separated round is priced for known cohorts as it is.
+    """
+    match event:
+        case SampledWithoutReplacementDpEvent(event=release) | PoissonSampledDpEvent(event=release):
+            return release
+        case _:
+            return event
+
+
+def inclusion_rate(event: DpEvent) -> float | None:
+    """The chance with which a user takes part; None where no sampling is claimed."""
+    match event:
+        case SampledWithoutReplacementDpEvent(source_dataset_size=users, sample_size=sampled):
+            return float(sampled / users)
+        case PoissonSampledDpEvent(sampling_probability=rate):
+            return float(rate)
+        case _:
+            return None
+
+
+def separation(event: DpEvent) -> int | None:
+    """Nobody takes part twice in so many rounds in a row; None where the event does not say."""
+    return event.separation if isinstance(event, SeparatedDpEvent) else None
