@@ -63,8 +63,8 @@ MUTANTS = (
     Mutant(
         name="sensitivity C instead of 2C",
         file="privacy/query.py",
-        old="return 2.0 * self.clients_per_user * self.bound",
-        new="return self.clients_per_user * self.bound",
+        old="return 2.0 * self.bound",
+        new="return self.bound",
         tests=(QUERY,),
     ),
     Mutant(
@@ -318,17 +318,24 @@ MUTANTS = (
     ),
     Mutant(
         name="a person with two ids priced as one: sensitivity",
-        file="privacy/query.py",
-        old="return 2.0 * self.clients_per_user * self.bound",
-        new="return 2.0 * self.bound",
-        tests=(QUERY,),
+        file="privacy/persons.py",
+        old="attrs.evolve(event, noise_multiplier=ratio / ids)",
+        new="attrs.evolve(event, noise_multiplier=ratio)",
+        tests=("tests/privacy/test_persons.py",),
     ),
     Mutant(
         name="a person with two ids priced as one: rate",
-        file="data/sampling.py",
-        old="drawn = min(self.num_users, self.ids_per_user * self.users_per_round)",
-        new="drawn = min(self.num_users, self.users_per_round)",
-        tests=("tests/data/test_sampling.py",),
+        file="privacy/persons.py",
+        old="min(users, ids * sampled)",
+        new="sampled",
+        tests=("tests/privacy/test_persons.py",),
+    ),
+    Mutant(
+        name="a person with two ids: delta of group privacy",
+        file="privacy/persons.py",
+        old="needed = share * math.fsum(math.exp(step * epsilon) for step in range(ids))",
+        new="needed = share",
+        tests=("tests/privacy/test_persons.py",),
     ),
     Mutant(
         name="adaptive clipping: the count is free",

@@ -135,4 +135,9 @@ def _mode(what: Charged) -> str:
         "simulate": "simulation: the run is seeded, so the guarantee would hold if the seed were secret",
         "release": "release: randomness from the operating system; no seed, cohort or diagnostics were written",
     }
+    if what.mode == "release" and not what.finished:
+        return (
+            "release, not finished: randomness from the operating system; do not publish the run folder yet, as "
+            "checkpoints of correlated noise hold noise that later rounds take back"
+        )
     return modes.get(what.mode, "a calculation: no run is known to have kept to it")

@@ -69,7 +69,7 @@ def audit(cfg: DictConfig, job: Job) -> dict[str, Any]:
     evidence = _evidence(cfg, job, attack)
     sampler, event = job.plan.sampler, job.plan.event(0)
     cohorts = map(sampler.cohort, range(_cohorts(cfg, job)))
-    sampling = sampler_finding(event, cohorts, users=job.users.num_users, ids_per_user=sampler.ids_per_user)
+    sampling = sampler_finding(event, cohorts, users=job.users.num_users)
     return _answer(attack, evidence, Verdict(findings=(*evidence.findings(), sampling), confidence=confidence))
 
 
@@ -111,7 +111,7 @@ def _seats_per_round(cfg: DictConfig, job: Job) -> int:
     if cfg.seats_per_round is not None:
         return whole(cfg, "seats_per_round")
     sampler = job.plan.sampler
-    return min(max(1, int(sampler.planned_clients)), whole(cfg, "canaries") * sampler.ids_per_user)
+    return min(max(1, int(sampler.planned_clients)), whole(cfg, "canaries"))
 
 
 def _audited_rounds(cfg: DictConfig, job: Job) -> int:

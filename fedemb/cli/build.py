@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ def build(cfg: DictConfig) -> Job:
     start: Start = instantiate(cfg.init)
     seed = secrets.randbits(128) if is_secret(cfg) else seed_after(start, cfg.seed)
     users: UserDataset = instantiate(cfg.users)
+    if cfg.get("provenance") == "dp":
+        refuse_another_unit(Path(cfg.path), users.unit)
     _refuse_nobody(users)
     with seeded(seed):
         backbone = instantiate(cfg.model)
@@ -138,9 +141,7 @@ def _refuse_nobody(users: UserDataset) -> None:
 def _plan(cfg: DictConfig, seed: int, num_users: int, sum_updates: SumUpdates) -> Plan:
     """Sampler, query, mechanism, server and noise."""
     sampler: CohortSampler = instantiate(cfg.sampler)(num_users=num_users, seed=seed)
-    query: Query = instantiate(cfg.query)(
-        sum_updates=sum_updates, planned_clients=sampler.planned_clients, clients_per_user=sampler.ids_per_user
-    )
+    query: Query = instantiate(cfg.query)(sum_updates=sum_updates, planned_clients=sampler.planned_clients)
     server = FedOpt(
         optimizer=instantiate(cfg.server.optimizer),
         learning_rate=cfg.server.learning_rate,
@@ -154,6 +155,7 @@ def _plan(cfg: DictConfig, seed: int, num_users: int, sum_updates: SumUpdates) -
         mechanism=instantiate(cfg.mechanism)(bound=query.bound),
         server=server,
         noise_rng=_secret_noise if is_secret(cfg) else partial(_seeded_noise, seed),
+        ids_per_user=cfg.ids_per_user,
     )
 
 
@@ -162,6 +164,19 @@ def refuse_simulated(run: Path) -> None:
     config = run / "config.yaml"
     if not config.is_file() or OmegaConf.select(OmegaConf.load(config), "mode") != "release":
         raise ValueError(f"mode=release cannot start from {run} with provenance=dp: it is no run of mode=release")
+
+
+def refuse_another_unit(run: Path, unit: str) -> None:
+    """Raise ValueError if the ledger of the run to start from is not about units of this kind, "user" or "example"."""
+    report = run / "report.json"
+    try:
+        other = json.loads(report.read_text(encoding="utf-8"))["privacy"]["unit"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"provenance=dp needs a finished run, whose report says what its ledger is about: {report}"
+        ) from None
+    if other != unit:
+        raise ValueError(f"provenance=dp: the ledger of {run} is about every {other}, this run's about every {unit}")
 
 
 def _delta(cfg: DictConfig, users: int) -> float:

@@ -21,7 +21,7 @@ _SAME = 0.01  # relative; noise on a grid of integers differs a little from what
 _SAMPLING_OF = {
     "without-replacement": SAMPLINGS["fixed"],
     "poisson": SAMPLINGS["poisson"],
-    "separated": IN_TURN,
+    "in-turn": IN_TURN,
 }
 _SETTINGS = ("users", "users_per_round", "rounds", "noise_multiplier")
 
@@ -33,7 +33,8 @@ class Charged:
     sequence: events with counts, the next after the one before. settings: what all have in common; None where they
         differ. delta_given: was delta set, or is it users^-1.1?
     unit, user: what the rounds drew, and what that is in words, if that is known.
-    mode: "simulate", "release", or None where nothing says so. source: where all this comes from.
+    mode: "simulate", "release", or None where nothing says so. finished: has the run a report?
+    source: where all this comes from.
     """
 
     sequence: Sequence[tuple[Event, int]]
@@ -43,6 +44,7 @@ class Charged:
     unit: str
     user: str | None
     mode: str | None
+    finished: bool
     source: str
 
     @property
@@ -95,6 +97,7 @@ def _from_settings(cfg: DictConfig) -> Charged:
         unit="user",
         user=None,
         mode=None,
+        finished=False,
         source="settings",
     )
 
@@ -122,19 +125,18 @@ def _from_ledger(cfg: DictConfig) -> Charged:
     if not populations and isinstance(report.get("users"), int):  # not all charges hold N
         same["users"] = report["users"]
         populations = [report["users"]]
-    ids = int(report.get("ids_per_user", config.get("ids_per_user")) or 1)
-    _refuse_another_run(folder, kinds.values(), ledger.entries, _told(config, report, ids))
-    if ids > 1:
-        same |= {key: report.get(key) for key in ("users_per_round", "noise_multiplier")}
+    told = {**{key: config.get(key) for key in ("users_per_round", "noise_multiplier")}, **report}
+    _refuse_another_run(folder, kinds.values(), ledger.entries, told)
     delta, delta_given = _delta(cfg, config, max(populations, default=None))
     return Charged(
         sequence=_runs(charges(path)),
-        settings={**same, "users_per_client": None, "ids_per_user": ids, "rounds": ledger.entries},
+        settings={**same, "users_per_client": None, "rounds": ledger.entries},
         delta=delta,
         delta_given=delta_given,
         unit=str(report.get("unit", "user")),
         user=report.get("user"),
         mode=config.get("mode"),
+        finished=bool(report),
         source=str(path),
     )
 
@@ -152,6 +154,8 @@ def _runs(events: Sequence[Event]) -> list[tuple[Event, int]]:
 
 def _kind(plain: dict[str, Any]) -> dict[str, Any]:
     """What one charge says of its round; None where it says nothing."""
+    ids = plain.get("ids", 1)
+    plain = plain["event"] if plain["kind"] == "person" else plain
     release = plain
     while "release" in release:
         release = release["release"]
@@ -162,6 +166,7 @@ def _kind(plain: dict[str, Any]) -> dict[str, Any]:
         "users_per_round": plain.get("sampled"),
         "sampling_rate": plain.get("sampling_rate"),
         "noise_multiplier": None if ratio is None else noise_multiplier_of(ratio),
+        "ids_per_user": ids,
     }
 
 
@@ -194,17 +199,6 @@ def _config(folder: Path) -> dict[str, Any]:
     if not isinstance(stored, dict):
         raise ValueError(f"{path} is damaged: not a mapping; price the ledger alone, run={folder}/ledger.jsonl")
     return {str(key): value for key, value in stored.items()}
-
-
-def _told(config: dict[str, Any], report: dict[str, Any], ids: int) -> dict[str, Any]:
-    """What the files of the run say, as its charges put it: with j ids a person, j times the users and 1/j of the noise."""
-    told = {**{key: config.get(key) for key in ("users_per_round", "noise_multiplier")}, **report}
-    for key, factor in (("users_per_round", ids), ("noise_multiplier", 1 / ids)):
-        if isinstance(told.get(key), int | float):
-            told[key] *= factor
-    if told.get("users_per_round") and told.get("users"):
-        told["users_per_round"] = min(told["users_per_round"], told["users"])
-    return told
 
 
 def _refuse_another_run(folder: Path, kinds: Any, entries: int, told: dict[str, Any]) -> None:

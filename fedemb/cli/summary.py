@@ -63,8 +63,8 @@ def conclude(
 def _privacy(cfg: DictConfig, job: Job, state: RunState) -> dict[str, Any]:
     """The claim and everything that it follows from."""
     spent, sampler, unit = job.spend(state.ledger), job.plan.sampler, job.users.unit
-    several = f", with the up to {sampler.ids_per_user} user ids of one person together"
-    user = job.users.privacy_unit + (several if sampler.ids_per_user > 1 else "")
+    several = f", with the up to {job.plan.ids_per_user} user ids of one person together"
+    user = job.users.privacy_unit + (several if job.plan.ids_per_user > 1 else "")
     return {
         "epsilon": spent.epsilon,
         "epsilon_attack": spent.epsilon_attack,
@@ -77,7 +77,7 @@ def _privacy(cfg: DictConfig, job: Job, state: RunState) -> dict[str, Any]:
         "users_per_round": cfg.users_per_round,
         "clients_per_round": sampler.planned_clients,
         "users_per_client": cfg.users_per_client,
-        "ids_per_user": sampler.ids_per_user,
+        "ids_per_user": job.plan.ids_per_user,
         "rounds": state.round,
         "rounds_charged": job.rounds_charged(state.ledger),
         "noise_multiplier": _noise_multiplier(job),

@@ -40,6 +40,10 @@ from fedemb.server.train import Hook, train
 CONFIG_PATH = "pkg://fedemb.conf"
 CONFIG = "train"
 
+_NOT_YET = (
+    "do not publish the run folder before the run is finished: its checkpoint holds noise that later rounds take back"
+)
+
 
 def run(cfg: DictConfig) -> None:
     """Train, measure, report."""
@@ -106,6 +110,8 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
     saving.save(state if simulated or state.round < last else replace(state, noise={}))  # noise is a secret to the end
     if asked.is_set() and state.round < last:
         console.print(f"stopped after round {state.round}; go on with: fedemb train run={folder.path} resume=true")
+        if state.noise and not simulated:
+            console.print(_NOT_YET, highlight=False, soft_wrap=True)
         sys.exit(INTERRUPTED)
     if not log.rows or log.rows[-1]["round"] != state.round:
         measuring.measure_now(state)  # a crash has spent what the budget had left

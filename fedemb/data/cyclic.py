@@ -27,9 +27,6 @@ class CyclicSampler(CohortSampler):
     The rounds of one user are therefore at least floor(N / M) apart. Nothing rests on the order being secret: it is
     `order` that says which, so that a resumed run goes on in it; `seed` shuffles the users of a round into groups.
 
-    ids_per_user: j; that several ids of one person take part at different times changes no price, as a query's
-        sensitivity counts j of them and what they add up to is no longer than j times what one does (triangle
-        inequality over all rounds together).
     order: number of the order, 0 or above, public; the same for all of a run.
     participations: the most rounds that a user takes part in, or None; later rounds are refused.
     """
@@ -37,7 +34,6 @@ class CyclicSampler(CohortSampler):
     num_users: int
     users_per_round: int
     users_per_client: int = 1
-    ids_per_user: int = 1
     participations: int | None = None
     order: int
     seed: int
@@ -46,7 +42,6 @@ class CyclicSampler(CohortSampler):
         check.at_least("num_users", self.num_users, 1)
         check.at_least("users_per_round", self.users_per_round, 1)
         check.at_least("users_per_client", self.users_per_client, 1)
-        check.at_least("ids_per_user", self.ids_per_user, 1)
         check.at_least("order", self.order, 0)
         if self.participations is not None:
             check.at_least("participations", self.participations, 1)
@@ -84,7 +79,7 @@ class CyclicSampler(CohortSampler):
     def event(self, release: DpEvent, round: int) -> DpEvent:
         """A round of known users. Raises: ValueError for a round past the cap or for noise of too wide a span."""
         self._check_round(round)
-        return SeparatedDpEvent(round, self.separation, release)
+        return SeparatedDpEvent(round, self.num_users, self.users_per_round, release)
 
     @cached_property
     def _order(self) -> Permutation:

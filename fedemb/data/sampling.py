@@ -6,7 +6,6 @@ N users in the data set, M of them in a round, k in a virtual client, m = M / k 
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -21,13 +20,7 @@ _SEED_BITS = 63
 
 
 class CohortSampler(ABC):
-    """Draws the cohort of any round without replaying the rounds before it.
-
-    ids_per_user: j, the most ids of the data set under which one person's images stand; above 1 the unit of privacy is
-        that person, who can be in j virtual clients of a round, and takes part whenever one of the j ids is drawn.
-    """
-
-    ids_per_user: int
+    """Draws the cohort of any round without replaying the rounds before it."""
 
     @property
     @abstractmethod
@@ -70,14 +63,12 @@ class FixedSizeSampler(CohortSampler):
     num_users: int
     users_per_round: int
     users_per_client: int = 1
-    ids_per_user: int = 1
     seed: int
 
     def __post_init__(self) -> None:
         check.at_least("num_users", self.num_users, 1)
         check.at_least("users_per_round", self.users_per_round, 1)
         check.at_least("users_per_client", self.users_per_client, 1)
-        check.at_least("ids_per_user", self.ids_per_user, 1)
         check_at_most_all(self.users_per_round, self.num_users)
         check_divides(self.users_per_client, self.users_per_round)
 
@@ -103,13 +94,10 @@ class FixedSizeSampler(CohortSampler):
         return grouped(self.seed, round, users, self.users_per_client)
 
     def event(self, release: DpEvent, round: int) -> DpEvent:
-        """M of N users without replacement: the rate is M/N, not m/N.
-
-        One of j ids is drawn with a chance of at most j M / N, and then at most j updates differ: joint convexity over
-        the cohorts with and without one of them leads to the pair of a single id at that rate.
-        """
-        drawn = min(self.num_users, self.ids_per_user * self.users_per_round)
-        return SampledWithoutReplacementDpEvent(source_dataset_size=self.num_users, sample_size=drawn, event=release)
+        """M of N users without replacement: the rate is M/N, not m/N."""
+        return SampledWithoutReplacementDpEvent(
+            source_dataset_size=self.num_users, sample_size=self.users_per_round, event=release
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +112,12 @@ class PoissonSampler(CohortSampler):
     num_users: int
     users_per_round: float
     users_per_client: int = 1
-    ids_per_user: int = 1
     seed: int
 
     def __post_init__(self) -> None:
         check.at_least("num_users", self.num_users, 1)
         check.positive("users_per_round", self.users_per_round)
         check.at_least("users_per_client", self.users_per_client, 1)
-        check.at_least("ids_per_user", self.ids_per_user, 1)
         check_at_most_all(self.users_per_round, self.num_users)
         if self.users_per_client > 1:
             raise ValueError(
@@ -172,10 +158,8 @@ class PoissonSampler(CohortSampler):
         return grouped(self.seed, round, _draw(rng, self.num_users, count), 1)
 
     def event(self, release: DpEvent, round: int) -> DpEvent:
-        """Poisson sampling with probability q; one of j ids takes part with probability 1 - (1 - q)^j."""
-        q = self.sampling_probability
-        rate = q if self.ids_per_user == 1 else -math.expm1(self.ids_per_user * math.log1p(-q)) if q < 1 else 1.0
-        return PoissonSampledDpEvent(sampling_probability=rate, event=release)
+        """Poisson sampling with probability q."""
+        return PoissonSampledDpEvent(sampling_probability=self.sampling_probability, event=release)
 
 
 def _draw(rng: np.random.Generator, population: int, size: int) -> list[UserId]:

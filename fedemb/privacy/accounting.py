@@ -8,6 +8,7 @@ Convention: a GaussianDpEvent holds s = noise std / L2 sensitivity, the latter f
     GaussianDpEvent(s), or a sampling rate of 1                 all such together: one Gaussian, in closed form
     SeparatedDpEvent of GaussianDpEvent, CorrelatedGaussianDpEvent  those of one run: one Gaussian (participation.py)
     NearDpEvent(event, tau)                                     event, at a delta that leaves tau its share (near.py)
+    PersonDpEvent(event, j)                                     all events, for a person of j user ids (persons.py)
     NonPrivateDpEvent, s = 0                                    epsilon = inf
     NoOpDpEvent                                                 nothing
     ComposedDpEvent, SelfComposedDpEvent                        their parts
@@ -43,6 +44,7 @@ from fedemb.privacy.gaussian import gaussian_epsilon
 from fedemb.privacy.grouping import Group, grouped, mildest_case, worst_case
 from fedemb.privacy.near import near_attack, near_epsilon, without_near
 from fedemb.privacy.pairs import FixedSizeRound, PoissonRound, Round
+from fedemb.privacy.persons import most_ids, of_one_id, one_by_one, together
 from fedemb.privacy.pld import Certified, certified_epsilon
 
 Events: TypeAlias = DpEvent | Iterable[tuple[DpEvent, int]]
@@ -83,10 +85,12 @@ def spend(events: Events, delta: float) -> PrivacySpend:
     Raises: ValueError for a delta outside [1e-12, 1) or an event without a certified price here.
     """
     check_delta(delta)
-    total = _total(events, delta)
+    single, ids = _of_one_id(events)
+    total = _total(single, delta)
     certified = cache(total.certified)  # the attack takes the grid from the bound
+    one = near_epsilon(lambda share: certified(share).epsilon, delta, total.distance)
     return PrivacySpend(
-        epsilon=near_epsilon(lambda share: certified(share).epsilon, delta, total.distance),
+        epsilon=one if ids == 1 else _of_person(single, ids, delta),
         epsilon_attack=near_attack(lambda share: total.attack(share, certified(share)), delta, total.distance),
         delta=delta,
     )
@@ -95,8 +99,27 @@ def spend(events: Events, delta: float) -> PrivacySpend:
 def epsilon(events: Events, delta: float) -> float:
     """The certified epsilon alone, as in `spend`."""
     check_delta(delta)
+    single, ids = _of_one_id(events)
+    return _of_user(single, delta) if ids == 1 else _of_person(single, ids, delta)
+
+
+def _of_user(events: Events, delta: float) -> float:
+    """The certified epsilon of events about one id."""
     total = _total(events, delta)
     return near_epsilon(lambda share: total.certified(share).epsilon, delta, total.distance)
+
+
+def _of_person(events: Sequence[tuple[DpEvent, int]], ids: int, delta: float) -> float:
+    """The certified epsilon for a person of several ids, of events about one: the better of two bounds."""
+    joint = _of_user([(together(event, ids), count) for event, count in events], delta)
+    chained = one_by_one(lambda share: _of_user(events, share), delta, ids, least=SMALLEST_DELTA)
+    return min(joint, chained)
+
+
+def _of_one_id(events: Events) -> tuple[list[tuple[DpEvent, int]], int]:
+    """(the events as they are for one user id, how many of them a person has)."""
+    found = counted(events)
+    return [(of_one_id(event), count) for event, count in found], most_ids(event for event, _ in found)
 
 
 def dominating_rounds(events: Events, delta: float) -> list[tuple[Round, int]]:
@@ -106,7 +129,8 @@ def dominating_rounds(events: Events, delta: float) -> list[tuple[Round, int]]:
     Renyi divergence can hold.
     """
     check_delta(delta)
-    total = _total(events, delta)
+    single, ids = _of_one_id(events)
+    total = _total(single if ids == 1 else [(together(event, ids), count) for event, count in single], delta)
     if total.distance > 0:
         raise ValueError("a discrete release is only near to a Gaussian one: it has an epsilon at delta, but no more")
     return total.dominating()
@@ -246,7 +270,13 @@ def _rows(event: SeparatedDpEvent) -> participation.Rows:
             pass
         case release:
             ratio, span, shortest = _noise_ratio(release), 1, 1.0
-    return participation.Rows(noise_ratio=ratio, span=span, separation=event.separation, shortest=shortest)
+    return participation.Rows(
+        noise_ratio=ratio,
+        span=span,
+        separation=event.separation,
+        longest_gap=event.longest_gap,
+        shortest=shortest,
+    )
 
 
 def _precision(noise_ratio: float) -> float:

@@ -10,13 +10,14 @@ import torch
 from fedemb.core import check
 from fedemb.core.params import scale, split, zeros_like
 from fedemb.core.types import Cohort, Diagnostics, Params
-from fedemb.privacy.clipping import FlatClipping
+from fedemb.privacy.clipping import FlatClipping, check_clients
 from fedemb.privacy.query import Query, QueryState
 
 COUNT = "clients_below_clip_norm"
 """The name under which an answer holds the count."""
 
 _COUNT_NOISE = 0.05  # of the planned clients
+_RANGE = 2.0**60  # the clip norm stays within this factor of the first one, so that no quotient leaves float64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class AdaptiveClippedSum(Query):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check.positive("clip_norm", self.clip_norm)
+        check_clients(self.planned_clients, FlatClipping(clip_norm=self.clip_norm))
         check.non_negative("noise_multiplier", self.noise_multiplier)
         check.fraction("query.quantile", self.quantile)
         check.positive("query.rate", self.rate)
@@ -80,7 +81,8 @@ class AdaptiveClippedSum(Query):
         clip_norm = state["clip_norm"]
         below = count[COUNT].cpu() / (self._weight * self.planned_clients) + 0.5
         followed = clip_norm * torch.exp(-self.rate * (below - self.quantile))
-        return scale(total, float(clip_norm)), {"clip_norm": followed}
+        within = torch.clamp(followed, min=self.clip_norm / _RANGE, max=self.clip_norm * _RANGE)
+        return scale(total, float(clip_norm)), {"clip_norm": within}
 
     def public(self, state: QueryState) -> dict[str, float]:
         """C_t."""

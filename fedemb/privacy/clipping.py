@@ -15,6 +15,7 @@ from fedemb.core.params import norm
 from fedemb.core.types import Params
 
 _ROUNDING = 2.0**-22  # covers the rounding of the norm, of the products and of the sum over clients
+_LEAST = 1e-150
 _MOST_CLIENTS = 2**15  # m float64 numbers are summed with a relative error of m 2^-53: 2 m^2 2^-53 is half of _ROUNDING
 
 
@@ -22,7 +23,7 @@ def clip(update: Params, clip_norm: float) -> tuple[Params, Tensor]:
     """Scale an update so that its global l2 norm is at most `clip_norm`.
 
     Args: update: name -> tensor of any shape and float type (the norm is taken in float64).
-          clip_norm: C > 0, in the units of the parameters.
+          clip_norm: C >= 1e-150, in the units of the parameters, so that squares of that size are numbers.
     Returns: (clipped, norm): same names and shapes, in float64; norm [] before clipping.
     Guarantee: ||clipped|| <= C for every input; a non-finite input gives zeros.
     Source: McMahan et al. 2018, Alg. 1, arXiv:1710.06963; zeros for non-finite updates as Xu et al. 2023.
@@ -60,6 +61,15 @@ class Clipping(ABC):
         """(the clipped update, the norm [] before clipping); zeros for an update that is not finite."""
 
 
+def check_clients(planned: float, clipping: Clipping) -> None:
+    """Require that so many clipped updates can be added up."""
+    if planned > clipping.most_clients:
+        raise ValueError(
+            f"{planned:g} virtual clients a round are too many to add up within the clip norm (at most "
+            f"{clipping.most_clients}): lower users_per_round or raise users_per_client"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class FlatClipping(Clipping):
     """The whole update is one vector of norm at most C (McMahan et al. 2018, "flat clipping", arXiv:1710.06963)."""
@@ -67,7 +77,7 @@ class FlatClipping(Clipping):
     clip_norm: float
 
     def __post_init__(self) -> None:
-        check.positive("clip_norm", self.clip_norm)
+        _check_clip_norm(self.clip_norm)
 
     @property
     def bound(self) -> float:
@@ -92,7 +102,7 @@ class PerLayerClipping(Clipping):
     weights: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        check.positive("clip_norm", self.clip_norm)
+        _check_clip_norm(self.clip_norm)
         for pattern, weight in (self.weights or {}).items():
             check.positive(f"query.clipping.weights[{pattern}]", weight)
 
@@ -126,6 +136,12 @@ class PerLayerClipping(Clipping):
 
     def _weight(self, layer: str) -> float:
         return next((weight for pattern, weight in (self.weights or {}).items() if fnmatchcase(layer, pattern)), 1.0)
+
+
+def _check_clip_norm(clip_norm: float) -> None:
+    check.positive("clip_norm", clip_norm)
+    if clip_norm < _LEAST:
+        raise ValueError(f"clip_norm must be at least {_LEAST:g}, got {clip_norm=}")
 
 
 def _layer(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dp_accounting import DpEvent, PoissonSampledDpEvent, SampledWithoutReplacementDpEvent
 
 from fedemb.privacy.event_types import SeparatedDpEvent
+from fedemb.privacy.persons import of_one_id
 
 
 def given_cohort(event: DpEvent) -> DpEvent:
@@ -12,16 +13,16 @@ def given_cohort(event: DpEvent) -> DpEvent:
 
     A separated round is priced for known cohorts as it is.
     """
-    match event:
+    match of_one_id(event):
         case SampledWithoutReplacementDpEvent(event=release) | PoissonSampledDpEvent(event=release):
             return release
-        case _:
-            return event
+        case known:
+            return known
 
 
 def inclusion_rate(event: DpEvent) -> float | None:
     """The chance with which a user takes part; None where no sampling is claimed."""
-    match event:
+    match of_one_id(event):
         case SampledWithoutReplacementDpEvent(source_dataset_size=users, sample_size=sampled):
             return float(sampled / users)
         case PoissonSampledDpEvent(sampling_probability=rate):
@@ -32,4 +33,5 @@ def inclusion_rate(event: DpEvent) -> float | None:
 
 def separation(event: DpEvent) -> int | None:
     """Nobody takes part twice in so many rounds in a row; None where the event does not say."""
-    return event.separation if isinstance(event, SeparatedDpEvent) else None
+    single = of_one_id(event)
+    return single.separation if isinstance(single, SeparatedDpEvent) else None

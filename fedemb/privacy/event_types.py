@@ -39,21 +39,33 @@ class CorrelatedGaussianDpEvent(DpEvent):  # type: ignore[misc]
 
 @attrs.frozen
 class SeparatedDpEvent(DpEvent):  # type: ignore[misc]
-    """A round of a sampler under which nobody takes part twice in any `separation` rounds in a row.
+    """A round of `sampled` of the `users`, who take part in turn: nobody twice in floor(users / sampled) rounds.
 
-    Who takes part when must not depend on the data, and may be known; for the sake of an attack, everybody takes part
-    again at most `separation` + 1 rounds later. Such events side by side in one list are of one run, in which equal
-    releases have one matrix C; a ComposedDpEvent holds another run.
+    Who takes part when must not depend on the data, and may be known. Such events side by side in one list are of one
+    run, in which equal releases have one matrix C and a user keeps the place in the order; a ComposedDpEvent holds
+    another run.
     round: its number, from 0. event: the release for a known cohort.
     """
 
     round: int
-    separation: int
+    users: int
+    sampled: int
     event: DpEvent
+
+    @property
+    def separation(self) -> int:
+        """The rounds of one user are at least so many apart."""
+        return self.users // self.sampled
+
+    @property
+    def longest_gap(self) -> int:
+        """The rounds of one user are at most so many apart."""
+        return -(-self.users // self.sampled)
 
     def __attrs_post_init__(self) -> None:
         check.at_least("round", self.round, 0)
-        check.at_least("separation", self.separation, 1)
+        check.at_least("sampled", self.sampled, 1)
+        check.at_least("users", self.users, self.sampled)
         if isinstance(self.event, CorrelatedGaussianDpEvent) and self.event.span > self.separation:
             raise ValueError(f"{self.event.refusal()}; here it is only {self.separation} rounds")
 
@@ -69,3 +81,19 @@ class NearDpEvent(DpEvent):  # type: ignore[misc]
         check.non_negative("total_variation", self.total_variation)
         if self.total_variation > 1:
             raise ValueError(f"total_variation must be at most 1, got total_variation={self.total_variation}")
+
+
+@attrs.frozen
+class PersonDpEvent(DpEvent):  # type: ignore[misc]
+    """A round priced for a person under whose name up to `ids` of the users stand; `event` is about one of them.
+
+    Wherever events meet, all of them are priced for the largest number of ids that any of them names.
+    """
+
+    event: DpEvent
+    ids: int
+
+    def __attrs_post_init__(self) -> None:
+        check.at_least("ids", self.ids, 2)
+        if isinstance(self.event, PersonDpEvent):
+            raise ValueError("a person of persons: nest the number of ids, not the events")

@@ -21,7 +21,7 @@ from dp_accounting import (
 from fedemb.core import check
 from fedemb.core.types import Cohort, Diagnostics, Params
 from fedemb.privacy.clipping import Clipping, FlatClipping
-from fedemb.privacy.event_types import CorrelatedGaussianDpEvent, NearDpEvent, SeparatedDpEvent
+from fedemb.privacy.event_types import CorrelatedGaussianDpEvent, NearDpEvent, PersonDpEvent, SeparatedDpEvent
 from fedemb.privacy.mechanism import Gaussian
 from fedemb.privacy.query import ClippedSum
 
@@ -69,9 +69,11 @@ def to_plain(event: DpEvent) -> Plain:
         case CorrelatedGaussianDpEvent(noise_multiplier=ratio, span=span, shortest=shortest):
             width = {"span": int(span), "shortest": float(shortest)}
             return {"kind": "correlated-gaussian", "noise_over_sensitivity": float(ratio), **width}
-        case SeparatedDpEvent(round=round_, separation=rounds, event=release):
-            inner = to_plain(release)
-            return {"kind": "separated", "round": int(round_), "separation": int(rounds), "release": inner}
+        case SeparatedDpEvent(round=round_, users=users, sampled=sampled, event=release):
+            turn = {"round": int(round_), "users": int(users), "sampled": int(sampled)}
+            return {"kind": "in-turn", **turn, "release": to_plain(release)}
+        case PersonDpEvent(event=part, ids=ids):
+            return {"kind": "person", "ids": int(ids), "event": to_plain(part)}
         case NearDpEvent(event=release, total_variation=distance):
             return {"kind": "near", "total_variation": float(distance), "release": to_plain(release)}
         case SelfComposedDpEvent(event=part, count=times):
@@ -113,8 +115,12 @@ def _correlated(*, noise_over_sensitivity: float, span: int, shortest: float) ->
     return CorrelatedGaussianDpEvent(noise_over_sensitivity, span, shortest)
 
 
-def _separated(*, round: int, separation: int, release: Plain) -> DpEvent:
-    return SeparatedDpEvent(round, separation, from_plain(release))
+def _in_turn(*, round: int, users: int, sampled: int, release: Plain) -> DpEvent:
+    return SeparatedDpEvent(round, users, sampled, from_plain(release))
+
+
+def _person(*, ids: int, event: Plain) -> DpEvent:
+    return PersonDpEvent(from_plain(event), ids)
 
 
 def _near(*, total_variation: float, release: Plain) -> DpEvent:
@@ -137,7 +143,8 @@ _READERS: dict[str, Callable[..., DpEvent]] = {
     "without-replacement": _without_replacement,
     "poisson": _poisson,
     "correlated-gaussian": _correlated,
-    "separated": _separated,
+    "in-turn": _in_turn,
+    "person": _person,
     "near": _near,
     "repeated": _repeated,
     "all": _all,

@@ -24,12 +24,14 @@ class Rows:
 
     noise_ratio: s > 0, noise std / l2 sensitivity of one round's answer.
     span, separation: in rounds, span <= separation.
+    longest_gap: rounds after which a user takes part again at the latest.
     shortest: norm of the shortest column that is not cut off by the end of the run.
     """
 
     noise_ratio: float
     span: int
     separation: int
+    longest_gap: int
     shortest: float
 
 
@@ -51,7 +53,7 @@ def attacked_precision(run: Mapping[Rows, Charges]) -> float:
 
 
 def _certain(charges: Charges, rows: Rows) -> int:
-    """How often the users of the first round have taken part, their rows all charged: at least every separation + 1.
+    """How often the users of the first round have taken part, their rows all charged: at least every longest_gap.
 
     Where rounds are missing in between, nothing but one round is certain.
     """
@@ -59,7 +61,7 @@ def _certain(charges: Charges, rows: Rows) -> int:
     length = last - first + 1
     if len(charges) < length:
         return int(rows.span == 1)
-    return (length - rows.span) // (rows.separation + 1) + 1 if length >= rows.span else 0
+    return (length - rows.span) // rows.longest_gap + 1 if length >= rows.span else 0
 
 
 def squared_sensitivity(charges: Charges, rounds: Sequence[int], *, span: int, separation: int) -> int:

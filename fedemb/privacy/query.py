@@ -16,7 +16,7 @@ from dp_accounting import NeighboringRelation
 from fedemb.core import check
 from fedemb.core.params import scale, to, zeros_like
 from fedemb.core.types import Cohort, Diagnostics, Params
-from fedemb.privacy.clipping import Clipping
+from fedemb.privacy.clipping import Clipping, check_clients
 
 QueryState: TypeAlias = Params
 """What a query carries from round to round; made from releases alone, hence public. {} for none."""
@@ -31,16 +31,13 @@ class Query(ABC):
 
     sum_updates: asks the virtual clients of a cohort.
     planned_clients: m, how many virtual clients a round has, or is expected to have.
-    clients_per_user: k, the most virtual clients of one round that one user's images can be in.
     """
 
     sum_updates: SumUpdates
     planned_clients: float
-    clients_per_user: int = 1
 
     def __post_init__(self) -> None:
         check.positive("planned_clients", self.planned_clients)
-        check.at_least("clients_per_user", self.clients_per_user, 1)
 
     @property
     @abstractmethod
@@ -48,15 +45,15 @@ class Query(ABC):
         """B: the l2 norm that one virtual client adds at most, in the units of the answer."""
 
     def sensitivity(self, relation: NeighboringRelation) -> float:
-        """2kB: substituting one user swaps what k virtual clients add for anything else of norm <= B each.
+        """2B: substituting one user swaps what one virtual client adds for anything else of norm <= B.
 
-        The bound holds however many users a virtual client joins. It is the most that the answer can move, in l2,
-        between neighbouring data sets that draw the same cohort.
+        The bound holds however many users a virtual client joins, as a user is in at most one. It is the most that the
+        answer can move, in l2, between neighbouring data sets that draw the same cohort.
         Raises: ValueError for another relation.
         """
         if relation is not NeighboringRelation.REPLACE_ONE:
             raise ValueError(f"sums over virtual clients are analysed under substitute-one only, got {relation}")
-        return 2.0 * self.clients_per_user * self.bound
+        return 2.0 * self.bound
 
     def init(self) -> QueryState:
         """The state before round 0."""
@@ -87,11 +84,7 @@ class ClippedSum(Query):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.planned_clients > self.clipping.most_clients:
-            raise ValueError(
-                f"{self.planned_clients:g} virtual clients a round are too many to add up within the clip norm "
-                f"(at most {self.clipping.most_clients}): lower users_per_round or raise users_per_client"
-            )
+        check_clients(self.planned_clients, self.clipping)
 
     @property
     def bound(self) -> float:

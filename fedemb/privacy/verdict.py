@@ -141,10 +141,10 @@ class Evidence:
         )
 
 
-def sampler_finding(event: Event, cohorts: Iterable[Cohort], *, users: int, ids_per_user: int) -> Finding:
+def sampler_finding(event: Event, cohorts: Iterable[Cohort], *, users: int) -> Finding:
     """Whether cohorts are as the event of their rounds says: the sampler's own test.
 
-    cohorts: of rounds in a row. users: N ids. ids_per_user: j; a rate of the event is that of any of j ids.
+    cohorts: of rounds in a row. users: N ids.
     """
     attended = Attendance.of(cohorts, users)
     found = f"{attended.counts.mean() / attended.cohorts:.4g} in {attended.cohorts} cohorts"
@@ -152,7 +152,7 @@ def sampler_finding(event: Event, cohorts: Iterable[Cohort], *, users: int, ids_
     claimed, p_value = "nobody in two seats", float(attended.repeated == 0)
     if (rate := inclusion_rate(event)) is not None:
         claimed = f"a user is drawn with a chance of {rate:.4g}, {claimed}"
-        p_value *= inclusion_p_value(attended, -np.expm1(np.log1p(-rate) / ids_per_user) if rate < 1 else 1.0)
+        p_value *= inclusion_p_value(attended, rate)
     if (turn := separation(event)) is not None:
         gap = attended.shortest_gap
         claimed = f"nobody again within {turn} rounds, {claimed}"

@@ -33,7 +33,7 @@ def claim(spent: PrivacySpend, *, unit: str, user: str, sampling: str, secret: b
     return (
         f"{unit.capitalize()}-level differential privacy, substitute-one, {sampling}: ε in "
         f"[{lower(spent.epsilon_attack)}, {upper(spent.epsilon)}] at δ = {small(spent.delta)}, certified at the upper "
-        f"end, shown by an attack at the lower. A user is {user}. It covers the models, not the choice of "
+        f"end, reached at the lower by an attack that sees every charged round. A user is {user}. It covers the models, not the choice of "
         f"hyper-parameters{beside}; {NOT_COVERED}.{condition}"
     )
 

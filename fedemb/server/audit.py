@@ -143,16 +143,12 @@ class Attack:
             return None
         cohorts = map(self.plan.sampler.cohort, range(min(turn, self.rounds)))
         users = (client.users[0] for cohort in cohorts for client in cohort.clients[: self.seats_per_round])
-        return {user: self._canary(place) for place, user in enumerate(users)}
-
-    def _canary(self, place: int) -> int:
-        """A canary has as many seats as one person has ids."""
-        return place // self.plan.sampler.ids_per_user
+        return {user: place for place, user in enumerate(users)}
 
     def _seating(self, cohort: Cohort) -> list[tuple[int, ...]]:
         seats = self._seats
         if seats is None:
-            return [(self._canary(seat),) for seat in range(self.seats_per_round)]
+            return [(seat,) for seat in range(self.seats_per_round)]
         return [tuple({seats[user] for user in client.users if user in seats}) for client in cohort.clients]
 
     @cached_property
@@ -160,7 +156,7 @@ class Attack:
         return Canaries.draw(
             clipping=_clipping(self.plan.query, self.start, self._trained),
             like=self._trained,
-            count=1 + (self._canary(self.seats_per_round - 1) if self._seats is None else max(self._seats.values())),
+            count=1 + (self.seats_per_round - 1 if self._seats is None else max(self._seats.values())),
             rng=generator(self.seed, "audit directions"),
         )
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
+from fedemb.core import check
 from fedemb.core.rng import NoiseSource
 from fedemb.data.sampling import CohortSampler
+from fedemb.privacy.event_types import PersonDpEvent
 from fedemb.privacy.ledger import Ledger
 from fedemb.privacy.mechanism import Event, Mechanism, NoiseState
 from fedemb.privacy.query import Query, QueryState
@@ -27,18 +29,27 @@ class RunState:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a round does. noise_rng: round -> a fresh source of noise."""
+    """What a round does.
+
+    noise_rng: round -> a fresh source of noise. ids_per_user: j, the most user ids of the data set under which one
+        person's images stand; above 1 it is that person whose privacy is priced.
+    """
 
     sampler: CohortSampler
     query: Query
     mechanism: Mechanism
     server: Server
     noise_rng: Callable[[int], NoiseSource]
+    ids_per_user: int = 1
+
+    def __post_init__(self) -> None:
+        check.at_least("ids_per_user", self.ids_per_user, 1)
 
     def event(self, round: int) -> Event:
         """What a round costs: sampler, mechanism and query each state their own share."""
         sensitivity = self.query.sensitivity(self.sampler.relation)
-        return self.sampler.event(self.mechanism.event(sensitivity), round)
+        event = self.sampler.event(self.mechanism.event(sensitivity), round)
+        return event if self.ids_per_user == 1 else PersonDpEvent(event, self.ids_per_user)
 
     def events(self, first: int, count: int) -> list[tuple[Event, int]]:
         """What `count` rounds from `first` on cost: runs of equal events with their lengths."""

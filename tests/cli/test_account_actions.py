@@ -20,6 +20,7 @@ from fedemb.cli import account
 from fedemb.cli.account_curve import rounds_shown
 from fedemb.cli.main import overrides
 from fedemb.privacy.accounting import spend
+from fedemb.privacy.event_types import PersonDpEvent
 from fedemb.privacy.events import fixed_size_round, poisson_round
 from fedemb.privacy.ledger import Ledger
 
@@ -230,11 +231,19 @@ def test_the_ledger_of_another_run_is_refused(tmp_path, report, config, words):
     call("price", run=str(tmp_path / "alone.jsonl"))
 
 
-def test_a_persons_ids_share_the_noise_of_the_configuration(tmp_path):
-    """z = 2 and 25 users a round with two ids are charged as z = 1 and 50: no other run's ledger."""
-    folder = ledger(tmp_path / "run", 1.0)
-    (folder / "config.yaml").write_text("noise_multiplier: 2.0\nids_per_user: 2\nusers_per_round: 25\n")
+def test_a_persons_ids_are_told(tmp_path, capsys):
+    """Rounds that are priced for a person of two ids are those of the configuration."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    round_ = PersonDpEvent(fixed_size_round(**NOISY, noise_multiplier=2.0), 2)
+    Ledger.create(folder / "ledger.jsonl").charge(round_)
+    (folder / "config.yaml").write_text(
+        f"noise_multiplier: 2.0\nids_per_user: 2\nusers_per_round: {NOISY['users_per_round']}\n"
+    )
     call("price", run=str(folder))
+    assert "ids_per_user" in capsys.readouterr().out
+    call("explain", run=str(folder))
+    assert "2jC with j = 2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

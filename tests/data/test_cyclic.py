@@ -121,8 +121,8 @@ def test_rounds_past_the_cap_are_refused():
 
 
 def test_the_event_names_round_and_separation():
-    sampler, release = sampler_of(1000, 64, ids_per_user=2), CorrelatedGaussianDpEvent(0.5, 15)
-    assert sampler.event(release, 7) == SeparatedDpEvent(7, 15, release)
+    sampler, release = sampler_of(1000, 64), CorrelatedGaussianDpEvent(0.5, 15)
+    assert sampler.event(release, 7) == SeparatedDpEvent(7, 1000, 64, release)
     assert sampler.relation is NeighboringRelation.REPLACE_ONE
     with pytest.raises(ValueError, match="users_per_round <= N/16"):
         sampler.event(CorrelatedGaussianDpEvent(0.5, 16), 0)
@@ -146,7 +146,6 @@ def test_memory_does_not_grow_with_the_number_of_users():
         ({"users_per_round": 0}, "users_per_round"),
         ({"users_per_round": 101}, "at most the number of users"),
         ({"users_per_client": 3}, "users_per_client must divide"),
-        ({"ids_per_user": 0}, "ids_per_user"),
         ({"participations": 0}, "participations"),
         ({"order": -1}, "order"),
     ],

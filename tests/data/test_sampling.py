@@ -196,21 +196,6 @@ def test_poisson_event():
     assert sampler.relation is NeighboringRelation.REPLACE_ONE
 
 
-def test_several_ids_of_a_person_raise_the_rate():
-    """The chance that one of j ids is drawn; the sensitivity is the query's share."""
-    release = GaussianDpEvent(0.5)
-    fixed = FixedSizeSampler(num_users=1000, users_per_round=64, ids_per_user=3, seed=0)
-    assert fixed.event(release, 0) == SampledWithoutReplacementDpEvent(1000, 192, release)
-    all_ids = FixedSizeSampler(num_users=1000, users_per_round=640, ids_per_user=3, seed=0)
-    assert all_ids.event(release, 0) == SampledWithoutReplacementDpEvent(1000, 1000, release)
-    poisson = PoissonSampler(num_users=100, users_per_round=10, ids_per_user=2, seed=0)
-    assert poisson.event(release, 0).sampling_probability == pytest.approx(0.19)
-    everyone = PoissonSampler(num_users=5, users_per_round=5, ids_per_user=2, seed=0)
-    assert everyone.event(release, 0).sampling_probability == 1.0
-    with pytest.raises(ValueError, match="ids_per_user"):
-        FixedSizeSampler(num_users=10, users_per_round=2, ids_per_user=0, seed=0)
-
-
 @pytest.mark.parametrize(("num_users", "users_per_round"), [(10**9, 1000), (60_000, 1200)])
 def test_memory_does_not_grow_with_the_number_of_users(num_users, users_per_round):
     samplers = [

@@ -8,7 +8,7 @@ from fedemb.privacy.event_types import NearDpEvent, SeparatedDpEvent
 
 RELEASE = NearDpEvent(GaussianDpEvent(0.5), 1e-9)
 FIXED, POISSON = SampledWithoutReplacementDpEvent(100, 8, RELEASE), PoissonSampledDpEvent(0.1, RELEASE)
-TURNS = SeparatedDpEvent(3, 12, RELEASE)
+TURNS = SeparatedDpEvent(3, 12, 1, RELEASE)
 
 
 @pytest.mark.parametrize(

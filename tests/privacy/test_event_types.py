@@ -16,7 +16,11 @@ GAUSSIANS = st.floats(0, 1e6).map(GaussianDpEvent)
 NEAR = st.builds(NearDpEvent, GAUSSIANS, st.floats(0, 1))
 CORRELATED = st.builds(CorrelatedGaussianDpEvent, st.floats(0, 1e6), st.integers(1, 100), st.floats(0, 1))
 SEPARATED = st.builds(
-    SeparatedDpEvent, st.integers(0, 10**6), st.integers(100, 10**6), st.one_of(GAUSSIANS, NEAR, CORRELATED)
+    SeparatedDpEvent,
+    st.integers(0, 10**6),
+    st.integers(100, 10**6),
+    st.just(1),
+    st.one_of(GAUSSIANS, NEAR, CORRELATED),
 )
 EVENTS = st.one_of(
     NEAR, CORRELATED, SEPARATED, SEPARATED.map(lambda event: ComposedDpEvent([SelfComposedDpEvent(event, 2)]))
@@ -29,8 +33,8 @@ def test_events_survive_json(event):
 
 
 def test_equal_charges_are_counted_together():
-    event = SeparatedDpEvent(3, 10, CorrelatedGaussianDpEvent(1.0, 5))
-    ledger = Ledger().charge(event).charge(SeparatedDpEvent(3, 10, CorrelatedGaussianDpEvent(1.0, 5)))
+    event = SeparatedDpEvent(3, 10, 1, CorrelatedGaussianDpEvent(1.0, 5))
+    ledger = Ledger().charge(event).charge(SeparatedDpEvent(3, 10, 1, CorrelatedGaussianDpEvent(1.0, 5)))
     assert ledger.events == [(event, 2)]
 
 
@@ -41,9 +45,9 @@ def test_equal_charges_are_counted_together():
         {"kind": "correlated-gaussian", "noise_over_sensitivity": 1.0, "span": 0, "shortest": 0.0},
         {"kind": "correlated-gaussian", "noise_over_sensitivity": 1.0, "span": 1, "shortest": 1.5},
         {"kind": "correlated-gaussian", "noise_over_sensitivity": 1.0, "span": 1.5, "shortest": 0.0},
-        {"kind": "separated", "round": -1, "separation": 1, "release": {"kind": "nothing"}},
-        {"kind": "separated", "round": 0, "separation": 0, "release": {"kind": "nothing"}},
-        {"kind": "separated", "round": 0, "release": {"kind": "nothing"}},
+        {"kind": "in-turn", "round": -1, "users": 1, "sampled": 1, "release": {"kind": "nothing"}},
+        {"kind": "in-turn", "round": 0, "users": 1, "sampled": 2, "release": {"kind": "nothing"}},
+        {"kind": "in-turn", "round": 0, "users": 5, "release": {"kind": "nothing"}},
         {"kind": "near", "total_variation": 1.5, "release": {"kind": "nothing"}},
         {"kind": "near", "total_variation": -1e-9, "release": {"kind": "nothing"}},
     ],
@@ -55,9 +59,9 @@ def test_other_json_is_no_event(plain):
 
 def test_a_span_beyond_the_separation_is_refused_with_the_remedy():
     """Columns of two participations would share rows and could add up to twice the norm."""
-    SeparatedDpEvent(0, 16, CorrelatedGaussianDpEvent(1.0, 16))
+    SeparatedDpEvent(0, 16, 1, CorrelatedGaussianDpEvent(1.0, 16))
     with pytest.raises(ValueError, match=r"sampler=cyclic with users_per_round <= N/16; here it is only 15 rounds"):
-        SeparatedDpEvent(0, 15, CorrelatedGaussianDpEvent(1.0, 16))
+        SeparatedDpEvent(0, 15, 1, CorrelatedGaussianDpEvent(1.0, 16))
 
 
 @pytest.mark.parametrize("ratio", [-1.0, math.nan, math.inf])

@@ -34,7 +34,7 @@ def near(distance, event=GAUSSIAN):
         (SelfComposedDpEvent(near(1e-3), 5), SelfComposedDpEvent(GAUSSIAN, 5), 5e-3),
         (ComposedDpEvent([near(1e-3), GAUSSIAN, near(2e-3)]), ComposedDpEvent([GAUSSIAN] * 3), 3e-3),
         (PoissonSampledDpEvent(0.1, near(1e-3)), PoissonSampledDpEvent(0.1, GAUSSIAN), 1e-3),
-        (SeparatedDpEvent(3, 7, near(1e-3)), SeparatedDpEvent(3, 7, GAUSSIAN), 1e-3),
+        (SeparatedDpEvent(3, 7, 1, near(1e-3)), SeparatedDpEvent(3, 7, 1, GAUSSIAN), 1e-3),
         (
             SampledWithoutReplacementDpEvent(10, 2, SelfComposedDpEvent(near(1e-3), 2)),
             SampledWithoutReplacementDpEvent(10, 2, SelfComposedDpEvent(GAUSSIAN, 2)),

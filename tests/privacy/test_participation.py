@@ -48,7 +48,7 @@ def enumerated(matrix, charges, separation):
 def separated(ratio, span, separation, charges, shortest=1.0):
     """Events with counts."""
     release = CorrelatedGaussianDpEvent(ratio, span, shortest)
-    return [(SeparatedDpEvent(round, separation, release), count) for round, count in charges.items()]
+    return [(SeparatedDpEvent(round, 2 * separation + 1, 2, release), count) for round, count in charges.items()]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -100,7 +100,7 @@ def test_gaps_between_charged_rounds_are_time_too():
 
 def test_rows_of_a_later_kind_are_charged_for_earlier_answers():
     """A participation in round 1 enters row 2, which has another, smaller noise: it must not go unpaid."""
-    first, second = (Rows(noise_ratio=s, span=2, separation=4, shortest=1.0) for s in (4.0, 1.0))
+    first, second = (Rows(noise_ratio=s, span=2, separation=4, longest_gap=5, shortest=1.0) for s in (4.0, 1.0))
     assert precision({first: {0: 1, 1: 1}, second: {2: 1, 3: 1}}) == pytest.approx(1 / 16 + 1)
     # rounds 1 and 5 are 4 apart: both enter rows of the second kind, 2 and 5
     assert precision({first: {0: 1, 1: 1}, second: {2: 1, 3: 1, 4: 1, 5: 1}}) == pytest.approx(1 / 16 + 2)
@@ -122,7 +122,7 @@ def test_reference_prices():
 
 
 def test_independent_noise_costs_a_user_its_own_rounds_only():
-    events = [(SeparatedDpEvent(round, 10, GaussianDpEvent(4.0)), 1) for round in range(30)]
+    events = [(SeparatedDpEvent(round, 10, 1, GaussianDpEvent(4.0)), 1) for round in range(30)]
     assert spend(events, 1e-6).epsilon == pytest.approx(1.9254, abs=5e-5)
     assert spend([(GaussianDpEvent(4.0), 3)], 1e-6).epsilon == pytest.approx(spend(events, 1e-6).epsilon, rel=1e-12)
 
@@ -130,7 +130,7 @@ def test_independent_noise_costs_a_user_its_own_rounds_only():
 def test_the_attack_claims_what_the_users_of_the_first_round_went_through():
     """Everybody again within 11 rounds: of 30 rounds, three for certain; of 30 with a span of 10, two run out."""
     certain = get_epsilon_gaussian(4.0 / 3**0.5, 1e-6), get_epsilon_gaussian(4.0 / 2**0.5, 1e-6)
-    plain = [(SeparatedDpEvent(round, 10, GaussianDpEvent(4.0)), 1) for round in range(30)]
+    plain = [(SeparatedDpEvent(round, 21, 2, GaussianDpEvent(4.0)), 1) for round in range(30)]
     assert spend(plain, 1e-6).epsilon_attack == pytest.approx(certain[0], rel=1e-9)
     banded = separated(4.0, 10, 10, dict.fromkeys(range(30), 1))
     assert spend(banded, 1e-6).epsilon_attack == pytest.approx(certain[1], rel=1e-9)
@@ -168,7 +168,7 @@ def test_separated_and_sampled_rounds_mix():
 
 def test_noise_of_zero_and_no_noise_are_not_private():
     for release in (GaussianDpEvent(0.0), CorrelatedGaussianDpEvent(0.0, 2), NonPrivateDpEvent()):
-        assert spend([(SeparatedDpEvent(0, 5, release), 1)], 1e-5).epsilon == float("inf")
+        assert spend([(SeparatedDpEvent(0, 5, 1, release), 1)], 1e-5).epsilon == float("inf")
 
 
 def test_correlated_noise_without_separation_is_refused_with_the_remedy():
@@ -176,3 +176,9 @@ def test_correlated_noise_without_separation_is_refused_with_the_remedy():
     for event in (release, SampledWithoutReplacementDpEvent(100, 10, release), SelfComposedDpEvent(release, 3)):
         with pytest.raises(ValueError, match="take sampler=cyclic with users_per_round <= N/16"):
             epsilon(event, 1e-5)
+
+
+def test_both_ends_meet_where_everybody_takes_part_again_after_equally_many_rounds():
+    """M divides N: the users of the first round take part as often as anybody can."""
+    found = spend([(SeparatedDpEvent(round, 100, 10, GaussianDpEvent(4.0)), 1) for round in range(30)], 1e-6)
+    assert found.epsilon_attack == pytest.approx(found.epsilon, rel=1e-9)

@@ -159,25 +159,6 @@ def test_other_relations_are_refused(relation):
         query(make_work(), population(), Sequential()).sensitivity(relation)
 
 
-@pytest.mark.parametrize("clients_per_user", [2, 3])
-def test_a_user_of_several_clients_moves_as_many_updates(clients_per_user):
-    """Ids that all belong to one person change together: 2kC, attained."""
-    work = make_work(task=Drift(strength=1e3))
-    cohort = FixedSizeSampler(num_users=N, users_per_round=M, users_per_client=2, seed=1).cohort(0)
-    ids = [client.users[0] for client in cohort.clients[:clients_per_user]]
-
-    def release(level):
-        everyone = [images(3, level=128)] * N
-        for user in ids:
-            everyone[user] = images(3, level=level)
-        return answer(work, InMemoryUsers(everyone), cohort, Sequential())
-
-    asked = query(work, population(), Sequential(), clients_per_user=clients_per_user)
-    bound = asked.sensitivity(SUBSTITUTE_ONE)
-    assert bound == 2 * clients_per_user * C
-    assert 0.99 * bound <= float(norm(sub(release(0), release(255)))) <= bound
-
-
 def test_too_many_clients_for_exact_sums_are_refused():
     with pytest.raises(ValueError, match=r"40000 virtual clients .* \(at most 32768\)"):
         ClippedSum(clipping=FlatClipping(clip_norm=C), planned_clients=40000, sum_updates=None)

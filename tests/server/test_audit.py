@@ -105,7 +105,7 @@ def verdict(plan, *, canaries=100, seed=0, **settings):
     attack = make_attack(plan, seed=seed, **settings)
     evidence = gather(attack, canaries=canaries, guesses=canaries // 5, delta=DELTA)
     cohorts = map(plan.sampler.cohort, range(60))
-    sampling = sampler_finding(plan.event(0), cohorts, users=12, ids_per_user=plan.sampler.ids_per_user)
+    sampling = sampler_finding(plan.event(0), cohorts, users=12)
     return evidence, Verdict(findings=(*evidence.findings(), sampling), confidence=0.95)
 
 
@@ -166,13 +166,6 @@ PLANS = {
     ),
     "per layer": (
         lambda: make_plan(query=partial(ClippedSum, clipping=PerLayerClipping(clip_norm=C, weights={"first": 2.0}))),
-        {},
-    ),
-    "two ids a person": (
-        lambda: make_plan(
-            sampler=FixedSizeSampler(num_users=12, users_per_round=8, users_per_client=2, ids_per_user=2, seed=0),
-            query=partial(ClippedSum, clipping=FlatClipping(clip_norm=C), clients_per_user=2),
-        ),
         {},
     ),
     "poisson": (lambda: make_plan(sampler=PoissonSampler(num_users=12, users_per_round=6.0, seed=1)), {}),
