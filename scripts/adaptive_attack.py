@@ -19,7 +19,7 @@ from fedemb.privacy.accounting import PrivacySpend, spend
 from fedemb.privacy.attack import attack_orders
 from fedemb.privacy.events import fixed_size_round
 from fedemb.privacy.pairs import FixedSizeRound
-from fedemb.privacy.pld import loss_reach
+from fedemb.privacy.pld import loss_reaches
 
 STEPS_PER_DEVIATION = 16  # grid steps in the standard deviation of one round's loss
 REACH = 10.0  # standard deviations of the accumulated loss that the grid covers beyond epsilon
@@ -34,7 +34,7 @@ def adaptive_epsilon(round_: FixedSizeRound, rounds: int, delta: float, aim: flo
     kernels = np.exp(
         [
             [world[0][0].log_mass for world in order]
-            for order in attack_orders([(round_, 1)], step, loss_reach([(round_, 1)], delta / rounds))
+            for order in attack_orders([(round_, 1)], step, loss_reaches([(round_, 1)], delta / rounds))
         ]
     )
     size = round((aim + REACH * deviation * math.sqrt(rounds) + 1) / step)
