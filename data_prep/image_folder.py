@@ -7,16 +7,23 @@ has it (fedemb/data/own_images.py). A folder around everything is ignored, and a
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
 
 from fedemb.data.formats.archive import open_archive
-from fedemb.data.image_list import ONE_DIRECTORY, OTHER_FILES, ListedImage, SplitRule
+from fedemb.data.image_list import ONE_DIRECTORY, OTHER_FILES, ListedImage, SplitRule, look_like_splits
 from fedemb.data.own_images import SPLIT_NAMES, TRAIN, OwnImages, divided
 from fedemb.data.pictures import SUFFIXES, is_image
 from fedemb.data.preparation import Prepared, Request, prepare_splits
 
 _LAYOUTS = {"class": "<class>/<file>", "folder": "<user>/<class>/<file>"}
+_DEEPER = {
+    "class": "make a folder for each class in them, <split>/<class>/<file>",
+    "folder": "pass user=class for <split>/<class>/<file>",
+}
 _UNITS = {"class": "a class of images", "folder": ONE_DIRECTORY}
 
 
@@ -30,18 +37,25 @@ def prepare(request: Request, *, images: OwnImages, rule: SplitRule, user: str =
     if user not in _LAYOUTS:
         raise ValueError(f"user must be one of {', '.join(_LAYOUTS)}, got user={user}")
     source = request.existing_source("a folder, .zip or .tar of images")
+    _refuse_within(request, source)
     wanted = _OnlyImages()
     with open_archive(source, scratch=request.out, wanted=wanted) as archive:
         if not archive.names():
             raise ValueError(f"{source} holds no image ({', '.join(SUFFIXES)}): is this the right source?")
         parts = divided(_listed(archive.names(), user, f"{source}"), source, rule)
-        others = {OTHER_FILES: wanted.others} if wanted.others else {}
+        others = _folders(source, archive.names()) if source.is_dir() else {}
+        if wanted.others:
+            others[OTHER_FILES] = wanted.others
         parts = {split: replace(part, left_out={**part.left_out, **others}) for split, part in parts.items()}
         command = f"fedemb prepare image_folder source=<folder> user={user}{rule.words()}"
         sources = [archive.source()]
         return prepare_splits(
             request, images.splits(archive, parts, user=_UNITS[user], sources=sources, command=command)
         )
+
+
+def _hidden(part: str) -> bool:
+    return part.startswith(".") or part == "__MACOSX"
 
 
 @dataclass
@@ -52,10 +66,33 @@ class _OnlyImages:
 
     def __call__(self, name: str) -> bool:
         """Is it an image?"""
-        hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
-        wanted = is_image(name) and not hidden
-        self.others += not wanted and not hidden
+        unseen = any(map(_hidden, name.split("/")))
+        wanted = is_image(name) and not unseen
+        self.others += not wanted and not unseen
         return wanted
+
+
+def _refuse_within(request: Request, source: Path) -> None:
+    """Raise ValueError if the stores would lie among the images, where they would be part of the next source."""
+    if source.is_dir() and request.out.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f"out={request.out} lies in the source {source}: pass out=<a folder beside it>")
+
+
+def _folders(source: Path, names: Sequence[str]) -> dict[str, int]:
+    """Folders that give no image: reason -> how many, not counting what is below one of them. names: of the images."""
+    holding = {
+        parent.as_posix() for folder in {PurePath(n).parent for n in names} for parent in (folder, *folder.parents)
+    }
+    counted = Counter[str]()
+    for place, folders, _ in os.walk(source):
+        for name in [folder for folder in folders if not _hidden(folder)]:
+            folder = Path(place, name)
+            if folder.is_symlink():
+                counted["links to folders, not followed"] += 1
+            elif folder.relative_to(source).as_posix() not in holding:
+                counted["folders without an image"] += 1
+        folders[:] = [folder for folder in folders if Path(place, folder).relative_to(source).as_posix() in holding]
+    return dict(counted)
 
 
 def _listed(names: Sequence[str], user: str, where: str) -> list[tuple[str, ListedImage]]:
@@ -71,14 +108,22 @@ def _listed(names: Sequence[str], user: str, where: str) -> list[tuple[str, List
         raise ValueError(
             f"{where}: {names[0]} is not at {_layout(user)}: see user=class and user=folder, or take a table"
         )
+    owners = sorted({_owner(name, above) for name in names})
+    if look_like_splits(owners):
+        raise ValueError(
+            f"{where} holds {', '.join(owners)}, which look like splits and not users: {_DEEPER[user]}, or rename them"
+        )
     return [
         (_split(name, above, user, where) if above > around else TRAIN, _image(name, above, user)) for name in names
     ]
 
 
 def _image(name: str, above: int, user: str) -> ListedImage:
-    owner, *rest = name.split("/")[above:]
-    return ListedImage(owner, name, rest[0] if user == "folder" else None)
+    return ListedImage(_owner(name, above), name, name.split("/")[above + 1] if user == "folder" else None)
+
+
+def _owner(name: str, above: int) -> str:
+    return name.split("/")[above]
 
 
 def _split(name: str, above: int, user: str, where: str) -> str:

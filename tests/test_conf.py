@@ -152,7 +152,7 @@ def test_a_store_that_is_not_there_is_one_line_with_the_remedy(fedemb, tiny, tmp
     words = [word for word in tiny if not word.startswith(("users.", "+users.", "test_users.", "+test_users."))]
     code, _, err = fedemb("train", *words, f"{group}={option}", f"run={tmp_path}/run")
     assert code == 2
-    assert err == f"fedemb: no store at {tmp_path}/{option}: run 'fedemb prepare {option}'\n"
+    assert err == f"fedemb: no store at {tmp_path}/{option}: run 'fedemb prepare {option} out={tmp_path}/{option}'\n"
 
 
 @pytest.mark.parametrize("verb", ["train", "account", "calibrate", "audit", "prepare", "evaluate"])

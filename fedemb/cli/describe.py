@@ -51,7 +51,7 @@ def _lines(store: StoreUsers, found: Description) -> list[tuple[str, str]]:
     manifest, info = store.manifest, store.manifest.info
     held = f"{manifest.users:,} users, {manifest.examples:,} images, {info.classes:,} {_PLURAL[info.label]}"
     height, width = info.image_shape[1:]
-    shape = f"{height} x {width}" if height else "different sizes"
+    shape = f"{height} x {width}" if height else "each in its own size"
     pixels = f"{shape}, {info.polarity}, kept as {info.codec}"
     who = info.user if info.trainable else f"{info.user}: to measure on, not to train on"
     lines = [("holds", held), ("a user is", who), ("images", pixels), ("images per user", found.images.line())]

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fedemb.cli import describe, export
+from fedemb.cli import describe, export, owners
 from fedemb.cli.settings import check_settings, path, text
 from fedemb.cli.splits import terms
 from fedemb.data.manifest import Manifest
@@ -38,6 +38,8 @@ def _prepare(cfg: DictConfig) -> None:
     print(f"{'prepared' if prepared.written else 'already prepared:'} {cfg.name} in {prepared.path}")
     for manifest in prepared.manifests:
         print(_line(manifest))
+        if manifest.shared_images:
+            print(f"  {owners.for_ids(_have(manifest.shared_images), manifest.most_owners)}")
     for name, told in terms(prepared.manifests[0]):
         print(f"  {name}{': ' if name else ''}{told}")
 
@@ -78,8 +80,12 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _have(images: int) -> str:
+    return "1 image has" if images == 1 else f"{images:,} images have"
+
+
 def _line(manifest: Manifest) -> str:
     channels, height, width = manifest.info.image_shape
-    shape = f"{channels}x{height}x{width}" if height else f"{channels} channels, sizes differ"
+    shape = f"{channels}x{height}x{width}" if height else f"{channels} channels, kept in their own sizes"
     left_out = "".join(f"; {count} {reason}" for reason, count in manifest.left_out.items())
     return f"  {manifest.info.split}: {manifest.users} users, {manifest.examples} images of {shape}{left_out}"

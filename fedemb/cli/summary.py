@@ -93,6 +93,7 @@ def _privacy(cfg: DictConfig, job: Job, state: RunState) -> dict[str, Any]:
             sampling=sampler.scheme,
             secret=is_secret(cfg),
             exact=job.plan.mechanism.exact,
+            measured=cfg.test_users is not None,
         ),
     }
 

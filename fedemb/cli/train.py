@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from fedemb.cli import owners
 from fedemb.cli.build import Job, build, is_secret
 from fedemb.cli.errors import INTERRUPTED
 from fedemb.cli.progress import Progress
@@ -29,6 +30,7 @@ from fedemb.cli.summary import conclude
 from fedemb.core.params import split, to
 from fedemb.core.rng import SeededNoise, generator
 from fedemb.core.types import Cohort, Params
+from fedemb.data.owners import CountsOwners
 from fedemb.privacy.accounting import affordable_rounds
 from fedemb.privacy.ledger import Ledger
 from fedemb.server import checkpoint
@@ -85,6 +87,8 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
     )
     console = Console()
     console.print(f"run folder {folder.path}", highlight=False, soft_wrap=True)
+    if isinstance(job.users, CountsOwners) and job.users.most_owners > job.plan.ids_per_user:
+        console.print(owners.for_ids("some images have", job.users.most_owners), highlight=False, soft_wrap=True)
     if state.round == 0:
         measuring.measure_now(state)  # also finds out early if the test data cannot be read
     progress = Progress(

@@ -152,6 +152,10 @@ class OneOwner(UserDataset):
         """The store's."""
         return self._base.traces
 
+    def image_digests(self) -> Iterator[bytes]:
+        """The store's: every image has an owner left."""
+        return self._base.image_digests()
+
     def num_examples(self, user: UserId) -> int:
         """How many images a user has left."""
         return len(self._kept[user]) if user in self._kept else self._base.num_examples(user)

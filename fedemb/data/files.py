@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,9 @@ from fedemb.core.workers import Workers
 from fedemb.data.formats.image_table import read_image_table, user_column
 from fedemb.data.formats.members import check_size
 from fedemb.data.image_list import ONE_DIRECTORY, ListedImage, SplitRule, UserSplit, list_folder, one_value, user_splits
+from fedemb.data.owners import Owners
 from fedemb.data.pictures import Picture
-from fedemb.data.splits import SplitOf
+from fedemb.data.record import DIGEST_BYTES, digest
 from fedemb.data.users import UserDataset
 
 _ALL = "all"
@@ -61,12 +62,13 @@ class FileUsers(UserDataset):
         self._root, self._owned, self._name, self._verified = root, owned, name, verify
         self.privacy_unit = privacy_unit
         picture = _asked_picture(channels, size, verify)
-        settled = _common_size(root, owned, picture) if verify else picture.size
+        settled, self._digests = _looked_at(root, owned, picture) if verify else (picture.size, b"")
         assert settled is not None
         height, width = settled
         self._picture = replace(picture, size=settled)
         self._shape = channels, height, width
         self._checksum = _checksum(root, owned, self._shape)
+        self._most_owners = _most_owners(owned, self._digests or _digests_of_names(owned))
 
     @property
     def name(self) -> str:
@@ -90,9 +92,18 @@ class FileUsers(UserDataset):
 
     @property
     def traces(self) -> frozenset[str]:
-        """The files; links to folders within `root` are not followed."""
-        root = self._root.resolve()
-        return frozenset(f"{root}/{name}" for user in self._owned.users for name, _ in user.images)
+        """The files by device and number, whatever links lead to them."""
+        told = (_found(self._root / name) for user in self._owned.users for name, _ in user.images)
+        return frozenset(f"file {file.st_dev} {file.st_ino}" for file in told)
+
+    def image_digests(self) -> Iterator[bytes]:
+        """Of every image, if `verified`."""
+        return (self._digests[first : first + DIGEST_BYTES] for first in range(0, len(self._digests), DIGEST_BYTES))
+
+    @property
+    def most_owners(self) -> int:
+        """The most users that own one image: the same bytes, or if not `verified`, the same name."""
+        return self._most_owners
 
     @property
     def verified(self) -> bool:
@@ -166,7 +177,7 @@ def folder_users(
     if root is None:
         raise ValueError("no folder to read users from: pass users.root=FOLDER (or test_users.root=FOLDER)")
     folder = Path(root)
-    rule = SplitRule(split_file=split_file, fractions=fractions, split_seed=split_seed).split_of()
+    rule = SplitRule(split_file=split_file, fractions=fractions, split_seed=split_seed)
     images, others = list_folder(folder)
     owned = _one_split(images, folder, split, rule, classes)
     owned = replace(owned, left_out={**owned.left_out, **others})
@@ -208,7 +219,7 @@ def table_users(
     if path is None:
         raise ValueError("no table to read users from: pass users.path=FILE (or test_users.path=FILE)")
     table = Path(path)
-    rule = SplitRule(split_file=split_file, fractions=fractions, split_seed=split_seed).split_of()
+    rule = SplitRule(split_file=split_file, fractions=fractions, split_seed=split_seed)
     owned = _one_split(read_image_table(table, columns), table, split, rule, classes)
     root = table.parent if images is None else Path(images)
     return FileUsers(
@@ -226,16 +237,22 @@ def _one_split(
     images: Sequence[ListedImage],
     where: Path,
     split: str | None,
-    rule: SplitOf | None,
+    rule: SplitRule,
     classes: Sequence[str | int] | None,
 ) -> UserSplit:
     """The users of the split that is asked for, or all."""
-    if (split is None) != (rule is None):
+    split_of = rule.split_of({image.user for image in images}, where)
+    if split is not None and split_of is None:
         raise ValueError(
-            f"{where}: split= and its rule go together, e.g. split=train split_seed=0 and fractions={{train: 0.8, "
-            f"test: 0.2}} or split_file=FILE; without both, all users are taken; got {split=}"
+            f"{where}: {split=} needs a rule, e.g. split_seed=0 and fractions={{train: 0.8, test: 0.2}}, or "
+            "split_file=FILE; for all users pass users.split=null (or test_users.split=null)"
         )
-    found = user_splits(images, where, split_of=rule or (lambda user: _ALL), classes=classes)
+    if split is None and split_of is not None:
+        raise ValueError(
+            f"{where}: a rule needs split=, e.g. users.split=train (or test_users.split=test); for all users pass "
+            "fractions=null and split_file=null for users (or test_users)"
+        )
+    found = user_splits(images, where, split_of=split_of or (lambda user: _ALL), classes=classes)
     wanted = _ALL if split is None else split
     if wanted not in found:
         there = ", ".join(found) or "none"
@@ -252,46 +269,69 @@ def _asked_picture(channels: int, size: Sequence[int] | None, verify: bool) -> P
     return Picture(channels=channels, size=None if size is None else (size[0], size[1]))
 
 
-def _common_size(root: Path, owned: UserSplit, picture: Picture) -> tuple[int, int] | None:
-    """(H, W) of all images, each decoded once; None without any."""
+def _looked_at(root: Path, owned: UserSplit, picture: Picture) -> tuple[tuple[int, int] | None, bytes]:
+    """((H, W) of all images, each decoded once, None without any; 16 bytes of digest for each, joined)."""
     names = [name for user in owned.users for name, _ in user.images]
     common: tuple[int, int] | None = None
-    with Workers.threads(partial(_decoded_size, root, picture), os.cpu_count() or 1) as workers:
-        for name, own in zip(names, workers.map(names), strict=True):
+    digests = bytearray()
+    with Workers.threads(partial(_decoded, root, picture), os.cpu_count() or 1) as workers:
+        for name, (own, told) in zip(names, workers.map(names), strict=True):
+            digests += told
             common = own if common is None else common
             if own != common:
                 raise ValueError(
                     f"{root}: {names[0]} is {common} pixels high and wide and {name} is {own}: "
                     "say which size to read them in, e.g. users.size=[224,224]"
                 )
-    return common
+    return common, bytes(digests)
 
 
-def _decoded_size(root: Path, picture: Picture, name: str) -> tuple[int, int]:
-    """(H, W) of an image that can be read."""
+def _decoded(root: Path, picture: Picture, name: str) -> tuple[tuple[int, int], bytes]:
+    """((H, W), digest) of an image that can be read."""
     file = root / name
-    _, height, width = picture.pixels(_content(file), str(file)).shape
-    return height, width
+    content = _content(file)
+    _, height, width = picture.pixels(content, str(file)).shape
+    return (height, width), digest(content)
+
+
+def _digests_of_names(owned: UserSplit) -> bytes:
+    """In place of the images': a table may list a file for several users."""
+    return b"".join(digest(name.encode()) for user in owned.users for name, _ in user.images)
+
+
+def _most_owners(owned: UserSplit, digests: bytes) -> int:
+    """The most users of an image. digests: of all users' images, in order."""
+    owners, first = Owners(), 0
+    for number, user in enumerate(owned.users):
+        end = first + len(user.images) * DIGEST_BYTES
+        owners.add(number, digests[first:end])
+        first = end
+    return owners.shared()[1]
 
 
 def _checksum(root: Path, owned: UserSplit, shape: tuple[int, int, int]) -> str:
     """Over what can be known without reading a file; also finds out that all are there."""
-    digest = hashlib.blake2b(f"files {shape} {owned.class_names}".encode(), digest_size=16)
+    summed = hashlib.blake2b(f"files {shape} {owned.class_names}".encode(), digest_size=16)
     for user in owned.users:
-        digest.update(f"{user.id}\0{len(user.images)}\0".encode())
+        summed.update(f"{user.id}\0{len(user.images)}\0".encode())
         for name, label in user.images:
-            digest.update(f"{name}\0{_bytes_in(root / name)}\0{label}\0".encode())
-    return digest.hexdigest()
+            summed.update(f"{name}\0{_bytes_in(root / name)}\0{label}\0".encode())
+    return summed.hexdigest()
 
 
 def _bytes_in(file: Path) -> int:
     """The file's size, if an image may have it."""
-    try:
-        size = file.stat().st_size
-    except OSError as error:
-        raise ValueError(f"cannot read {file} ({error.strerror}): put it there or leave it out") from None
+    size = _found(file).st_size
     check_size(size, f"{file}")
     return size
+
+
+def _found(file: Path) -> os.stat_result:
+    """What the system knows of a file."""
+    try:
+        return file.stat()
+    except OSError as error:
+        raise ValueError(f"cannot read {file} ({error.strerror}): put it there or leave it out") from None
 
 
 def _content(file: Path) -> bytes:

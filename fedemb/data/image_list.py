@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from operator import attrgetter
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from fedemb.data.pictures import SUFFIXES, is_image
 from fedemb.data.readers import UserMembers, numbered
-from fedemb.data.splits import SplitOf, read_split_file, seeded_split
+from fedemb.data.splits import SplitFile, SplitOf, read_split_file, seeded_split
 from fedemb.data.user_ids import check_apart
 
 OTHER_FILES = "files whose names are no images'"
@@ -69,13 +69,15 @@ class SplitRule:
         if self.fractions is not None and self.split_seed is None:
             raise ValueError("fractions= draws each user's split: say from which seed, e.g. split_seed=0")
 
-    def split_of(self) -> SplitOf | None:
+    def split_of(self, users: Collection[str], where: object) -> SplitOf | None:
         """user -> split; None without a rule.
 
-        Raises: ValueError in one line if the file or the fractions are wrong.
+        users, where: all there are, and the folder or table that has them.
+        Raises: ValueError in one line if the file or the fractions are wrong, or the file names none of these users or
+            somebody else.
         """
         if self.split_file is not None:
-            return read_split_file(Path(self.split_file))
+            return _split_file_of(Path(self.split_file), users, where)
         if self.fractions is None or self.split_seed is None:
             return None
         return seeded_split(fractions=dict(self.fractions), seed=self.split_seed)
@@ -141,6 +143,24 @@ def user_splits(
     }
 
 
+def look_like_splits(users: Collection[str]) -> bool:
+    """Are all of these folders called as splits usually are?"""
+    return {user.lower() for user in users} <= _SPLITS
+
+
+def _split_file_of(path: Path, users: Collection[str], where: object) -> SplitFile:
+    """The split file, if each of its lines names one of the users."""
+    split_of = read_split_file(path)
+    if all(split_of(user) is None for user in users):
+        raise ValueError(f"{path} names none of the users in {where}; a line is '<split> <user>'")
+    if unknown := split_of.naming_nobody(users):
+        more = f", nor are {len(unknown) - 1} others of its lines" if len(unknown) > 1 else ""
+        raise ValueError(
+            f"{path}: {unknown[0]!r} is no user in {where}{more}: write the user as it is there, or remove the line"
+        )
+    return split_of
+
+
 def list_folder(root: Path) -> tuple[list[ListedImage], dict[str, int]]:
     """(the images below a folder with one folder for each user, {OTHER_FILES: how many} if there are any).
 
@@ -153,7 +173,7 @@ def list_folder(root: Path) -> tuple[list[ListedImage], dict[str, int]]:
         raise ValueError(f"{root} has no folder in it: make one for each user, {_LAYOUTS}, or take a table of files")
     if loose:
         raise ValueError(f"{root}/{loose[0]} is in no user's folder: move it into one ({_LAYOUTS}), or away")
-    if set(users) <= _SPLITS:
+    if look_like_splits(users):
         raise ValueError(f"{root} holds {', '.join(users)}, which look like splits and not users: pass one as the root")
     images: list[ListedImage] = []
     for user in users:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
@@ -102,6 +103,7 @@ class Manifest:
 
     checksum: digest of all records, the same whatever the shards and the SQLite version.
     left_out: what the sources hold, or should hold, and the store does not: reason -> how many.
+    shared_images: different ones that several users own. most_owners: the most users that own one.
     """
 
     info: StoreInfo
@@ -109,6 +111,8 @@ class Manifest:
     examples: int
     checksum: str
     left_out: Mapping[str, int] = field(default_factory=dict)
+    shared_images: int = 0
+    most_owners: int = 1
     shards: tuple[Shard, ...]
     format: int = FORMAT
 
@@ -128,27 +132,32 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_atomically(folder / MANIFEST, f"{text}\n")
 
 
+def into(out: Path) -> str:
+    """The word of a preparation's command that says where its stores go."""
+    word = f"out={out}"
+    return word if shlex.quote(word) == word else json.dumps(word, ensure_ascii=False)
+
+
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of the store in a folder; None if there is none.
 
     Raises: ValueError in one line if the file cannot be understood.
     """
     path = folder / MANIFEST
+    again = f"prepare the store again with {into(folder.parent)} overwrite=true"
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): prepare the store again with overwrite=true") from None
+        raise ValueError(f"{path} is damaged ({error}): {again}") from None
     written = fields.get("format") if isinstance(fields, dict) else None
     if written != FORMAT:
-        raise ValueError(
-            f"{path} has format {written}, this fedemb reads {FORMAT}: prepare the store again with overwrite=true"
-        )
+        raise ValueError(f"{path} has format {written}, this fedemb reads {FORMAT}: {again}")
     try:
         return _manifest(fields)
     except (LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}): prepare the store again with overwrite=true") from None
+        raise ValueError(f"{path} is damaged ({error}): {again}") from None
 
 
 def _manifest(fields: dict[str, Any]) -> Manifest:

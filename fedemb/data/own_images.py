@@ -115,7 +115,7 @@ def divided(
     Raises: ValueError in one line if a user would be in two splits.
     """
     images = [image for _, image in found]
-    split_of = rule.split_of()
+    split_of = rule.split_of({image.user for image in images}, where)
     if split_of is not None:
         return user_splits(images, where, split_of=split_of, order=order)
     splits: dict[str, str] = {}

@@ -130,6 +130,9 @@ def prepare_splits(request: Request, splits: Sequence[Split]) -> Prepared:
     for split in splits:
         if not split.users:
             raise ValueError(f"{split.info.name} {split.info.split} has no user: is this the right source?")
+        folder = request.out / split.info.split
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise ValueError(f"{folder} is no folder, a store must be one: move it away, or pass another out=")
     splits = [_repeatable(split) for split in splits]
     kept = [_kept(request.out / split.info.split, split.info, request.overwrite) for split in splits]
     manifests = tuple(manifest or _written(request, split) for split, manifest in zip(splits, kept, strict=True))

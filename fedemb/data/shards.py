@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fedemb.core.types import UserId
-from fedemb.data.manifest import Manifest
+from fedemb.data.manifest import Manifest, into
 from fedemb.data.record import SELECT_CLASS, SELECT_IMAGES, class_checksum
 
 _MOST_OPEN = 32  # files of a store at once, by each thread
@@ -73,7 +73,8 @@ class Shards:
 
     def damaged(self, what: str) -> ValueError:
         """The error for a store that does not hold what it was given."""
-        return ValueError(f"store {self._folder} is damaged: {what}; prepare it again with '{mend(self._manifest)}'")
+        again = mend(self._folder, self._manifest)
+        return ValueError(f"store {self._folder} is damaged: {what}; prepare it again with '{again}'")
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
@@ -118,6 +119,6 @@ class _Connection:
             self.sqlite.close()
 
 
-def mend(manifest: Manifest) -> str:
-    """The command that makes a store again."""
-    return f"{manifest.info.command} overwrite=true"
+def mend(folder: Path, manifest: Manifest) -> str:
+    """The command that makes a store again, where it is. folder: `<out>/<split>`."""
+    return f"{manifest.info.command} {into(folder.parent)} overwrite=true"

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -42,6 +42,16 @@ class SplitFile:
             return None
         return self.ranges[place][2]
 
+    def naming_nobody(self, users: Collection[str]) -> list[str]:
+        """The ids, as the file has them, and then the ranges that are none of these users'."""
+        numbers = sorted(int(user) for user in users if user.isdecimal() and str(int(user)) == user)
+        empty = [
+            f"{first}-{last}"
+            for first, last, _ in self.ranges
+            if bisect_right(numbers, last) == bisect_left(numbers, first)
+        ]
+        return [id for id in self.ids if id not in users] + empty
+
 
 def read_split_file(path: Path) -> SplitFile:
     """The split file at a path.
@@ -51,7 +61,10 @@ def read_split_file(path: Path) -> SplitFile:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read the split file {path} ({error})") from None
+        why = error.strerror if isinstance(error, OSError) else f"byte {error.start} is no UTF-8"
+        raise ValueError(
+            f"cannot read the split file {path} ({why}): pass a text file in UTF-8 with lines '<split> <user>'"
+        ) from None
     ids: dict[str, str] = {}
     ranges: list[tuple[int, int, str]] = []
     for number, line in enumerate(lines, start=1):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 
 from fedemb.core import check
 from fedemb.core.types import Batch, UserId
-from fedemb.data.manifest import Manifest, Shard, read_manifest
+from fedemb.data.manifest import MANIFEST, Manifest, Shard, into, read_manifest
 from fedemb.data.pictures import Picture
 from fedemb.data.record import SELECT_HEAD, Head, decode_head, digest
 from fedemb.data.shards import Shards, mend
@@ -78,6 +79,16 @@ class StoreUsers(UserDataset):
     def traces(self) -> frozenset[str]:
         """The store, wherever a copy of it lies, and whatever else has the same records."""
         return frozenset((self._manifest.info.seal, self._manifest.checksum))
+
+    @property
+    def most_owners(self) -> int:
+        """The most users that own one image, as the preparation has counted them."""
+        return self._manifest.most_owners
+
+    def image_digests(self) -> Iterator[bytes]:
+        """Of every image; reads none."""
+        for user in range(self.num_users):
+            yield from (digest.tobytes() for digest in self._head(user).digests)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -187,7 +198,9 @@ def _image_shape(folder: Path, manifest: Manifest, size: Sequence[int] | None) -
             check.at_least("size", side, 1)
         height, width = size
     if height is None or width is None:
-        raise ValueError(f"the images of {folder} differ in size: say which to read them in, e.g. users.size=[224,224]")
+        raise ValueError(
+            f"the images of {folder} have sizes of their own: say which to read them in, e.g. users.size=[224,224]"
+        )
     return channels, height, width
 
 
@@ -195,18 +208,23 @@ def _opened(path: Path, split: str) -> Manifest:
     """The manifest of a store that looks complete, in time that does not depend on the number of users."""
     manifest = read_manifest(path / split)
     if manifest is None:
-        raise ValueError(f"no store at {path}: run 'fedemb prepare {path.name}'{_found(path, split)}")
+        raise ValueError(_missing(path, split))
     for shard in manifest.shards:
         if (size := _size(path / split / shard.file)) != shard.bytes:
             raise ValueError(
-                f"store {path / split} is damaged: {_named(shard, size)}; prepare it again with '{mend(manifest)}'"
+                f"store {path / split} is damaged: {_named(shard, size)}; prepare it again with "
+                f"'{mend(path / split, manifest)}'"
             )
     return manifest
 
 
-def _found(path: Path, split: str) -> str:
-    splits = sorted(file.parent.name for file in path.glob("*/manifest.json"))
-    return f" (there is {', '.join(splits)} but not {split})" if splits else ""
+def _missing(path: Path, split: str) -> str:
+    """That there is no such split, or no store. A folder's name says nothing if no data set is called so."""
+    if splits := sorted(file.parent.name for file in path.glob(f"*/{MANIFEST}")):
+        return f"the store {path} has no split {split}, there is {', '.join(splits)}: pass one of them, or another path"
+    known = (files("fedemb.conf") / "dataset" / f"{path.name}.yaml").is_file()
+    name, which = (path.name, "") if known else ("NAME", ", NAME being the data set's")
+    return f"no store at {path}: run 'fedemb prepare {name} {into(path)}'{which}"
 
 
 def _size(file: Path) -> int | None:

@@ -1,4 +1,4 @@
-"""Writing a store: bounded memory, byte for byte the same every time, and nothing half-valid if it is interrupted.
+"""Writing a store: memory bounded but for 12 bytes an image, the same bytes every time, nothing half-valid if cut off.
 
 Users arrive in units of work, one or more users each. Shards grow under temporary names in the store's own folder; a
 shard that is whole is noted beside it, and the next run with the same description goes on after it. When all are whole
@@ -20,6 +20,7 @@ from pathlib import Path
 from fedemb.core import check
 from fedemb.core.files import locked, sha256, sync, write_atomically
 from fedemb.data.manifest import MANIFEST, Manifest, Shard, StoreInfo, write_manifest
+from fedemb.data.owners import Owners
 from fedemb.data.pictures import kind_of
 from fedemb.data.record import INSERT, INSERT_CLASS, MAX_RECORD_BYTES, TABLES, UserRecord, class_checksum, encode
 from fedemb.data.spool import unwritable
@@ -28,6 +29,7 @@ from fedemb.data.user_ids import IdsOnce
 SHARD_BYTES = 1 << 29
 
 _PAGE_BYTES = 8192
+_SELECT_SEALED = "SELECT position, id, checksum, digests FROM users ORDER BY position"
 _ENCODED = ("png", "jpeg", "mixed")
 
 Units = Callable[[int], Iterable[Sequence[UserRecord]]]
@@ -110,7 +112,7 @@ class _Writer:
         self._plan = hashlib.sha256(json.dumps([info.seal, shard_bytes, *class_names]).encode()).hexdigest()
         self._digest = hashlib.blake2b(f"{info.codec} {info.image_shape}".encode(), digest_size=16)
         self._finished: list[_Finished] = []
-        self._ids = IdsOnce()
+        self._ids, self._owners = IdsOnce(), Owners()
 
     @property
     def units(self) -> int:
@@ -122,8 +124,9 @@ class _Writer:
         while (finished := self._left_over(len(self._finished))) is not None:
             self._finished.append(finished)
             with closing(sqlite3.connect(self._temporary(len(self._finished) - 1))) as database:
-                for user, sealed in database.execute("SELECT id, checksum FROM users ORDER BY position"):
+                for position, user, sealed, images in database.execute(_SELECT_SEALED):
                     self._ids.add(user)
+                    self._owners.add(position, images)
                     self._digest.update(sealed)
         self.clear_unfinished()
 
@@ -162,12 +165,15 @@ class _Writer:
         for stale in set(self._folder.glob("users-*.sqlite")) - {self._folder / shard.file for shard in shards}:
             stale.unlink()
         sync(self._folder)
+        shared, most_owners = self._owners.shared()
         manifest = Manifest(
             info=self._info,
             users=sum(shard.users for shard in shards),
             examples=sum(finished.examples for finished in self._finished),
             checksum=self._digest.hexdigest(),
             left_out=dict(left_out),
+            shared_images=shared,
+            most_owners=most_owners,
             shards=shards,
         )
         write_manifest(self._folder, manifest)
@@ -186,6 +192,7 @@ class _Writer:
                     row = encode(position, record)
                     database.execute(INSERT, row)
                     self._ids.add(record.id)
+                    self._owners.add(position, row[6])
                     self._digest.update(row[3])
                     position, examples, size = position + 1, examples + row[2], size + sum(map(len, row[3:]))
                 done += 1

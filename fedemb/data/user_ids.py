@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 _HASH_BYTES = 8
+_CONTROLS = {"Cc", "Zl", "Zp"}  # Unicode's categories
 
 
 def plain_id(user: str) -> str:
@@ -29,7 +30,8 @@ def check_apart(users: Iterable[str], where: object) -> None:
     """A person under two spellings of an id would be two users, and the guarantee would be for each half.
 
     Args: users: ids, each once. where: the folder or table, for the message.
-    Raises: ValueError in one line that names both, if two ids have the same `plain_id`.
+    Raises: ValueError in one line that names both, if two ids have the same `plain_id`, or that names one with control
+        characters or line ends, as every list of ids would break there.
     """
     seen: dict[str, str] = {}
     for user in users:
@@ -38,6 +40,11 @@ def check_apart(users: Iterable[str], where: object) -> None:
             raise ValueError(
                 f"{where}: users {other!a} and {user!a} look the same (they differ in spaces, invisible characters or "
                 "forms of a letter): write a user's name in one way"
+            )
+    for user in seen.values():
+        if any(unicodedata.category(letter) in _CONTROLS for letter in user):
+            raise ValueError(
+                f"{where}: user {user!a} has control characters or line ends in the name: write it without them"
             )
 
 

@@ -19,8 +19,10 @@ class LeNet(nn.Module):
         super().__init__()
         check.at_least("channels", channels, 1)
         check.at_least("embedding_width", embedding_width, 1)
-        if size < 4 or size % 4:
-            raise ValueError(f"size must be a positive multiple of 4 for two halvings, got {size=}")
+        if not isinstance(size, int) or size < 4 or size % 4:
+            raise ValueError(
+                f"size must be a positive multiple of 4 for two halvings, got {size=}: pass the images' height"
+            )
         self.conv1 = nn.Conv2d(channels, 32, kernel_size=5, padding=2)
         self.conv2 = nn.Conv2d(32, 64, kernel_size=5, padding=2)
         self.embedding = nn.Linear(64 * (size // 4) ** 2, embedding_width)

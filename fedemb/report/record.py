@@ -20,21 +20,24 @@ NOT_COVERED = "metrics are exact functions of the test users' images, which the 
 _PACKAGES = ("fedemb", "torch", "numpy", "dp-accounting", "hydra-core")
 
 
-def claim(spent: PrivacySpend, *, unit: str, user: str, sampling: str, secret: bool, exact: bool) -> str:
+def claim(
+    spent: PrivacySpend, *, unit: str, user: str, sampling: str, secret: bool, exact: bool, measured: bool
+) -> str:
     """What may be said of the run.
 
     unit: "user" or "example". user: completes "a user is …". secret: was all randomness secret? exact: was the noise
-    added in whole numbers?
+    added in whole numbers? measured: were there test users?
     """
     if math.isinf(spent.epsilon):
         return "No privacy guarantee: ε is infinite, as the noise is zero or the start has seen private data."
     condition = "" if secret else " It would hold if the seed were secret: this run is a simulation."
+    metrics = f"; {NOT_COVERED}" if measured else ""
     beside = " or timing" if exact else ", timing or floating-point attacks"
     return (
         f"{unit.capitalize()}-level differential privacy, substitute-one, {sampling}: ε in "
         f"[{lower(spent.epsilon_attack)}, {upper(spent.epsilon)}] at δ = {small(spent.delta)}, certified at the upper "
-        f"end, reached at the lower by an attack that sees every charged round. A user is {user}. It covers the models, not the choice of "
-        f"hyper-parameters{beside}; {NOT_COVERED}.{condition}"
+        f"end, reached at the lower by an attack that sees every charged round. A user is {user}. It covers the "
+        f"models, not the choice of hyper-parameters{beside}{metrics}.{condition}"
     )
 
 

@@ -113,6 +113,7 @@ def test_computed_images_and_single_images_say_it_too(fedemb, tiny, tmp_path):
     code, out, err = fedemb("train", *SMALL, *words, f"run={tmp_path}/b")
     assert code == 0, err
     assert out.count("a user is a single image\n") == 1  # nothing was measured
+    assert "metrics" not in told(tmp_path / "b")["claim"]
     assert (told(tmp_path / "b")["unit"], told(tmp_path / "b")["user"]) == ("example", "a single image")
 
 
@@ -171,6 +172,52 @@ def test_a_release_does_not_measure_on_files_that_it_trains_on(fedemb, tmp_path)
     for words in (again, (*again, "test_users.size=[32,32]"), one):
         result = fedemb("train", *SMALL, *folder_words(albums), *words, "mode=release", f"run={tmp_path}/run")
         assert refused(result, "mode=release cannot measure on the images that it trains on")
+
+
+def test_a_release_knows_an_image_again_by_its_bytes(fedemb, tmp_path):
+    """Behind a link, as a copy under another name, and in stores that were prepared of it in two ways."""
+    albums = make_albums(tmp_path / "albums")
+    for user, put in (("link", lambda f, to: to.symlink_to(f)), ("copy", shutil.copyfile)):
+        make_albums(tmp_path / user, shift=7)
+        (tmp_path / user / "u9").mkdir()
+        put(albums / "u2" / "1.png", tmp_path / user / "u9" / "x.png")
+    for name, words in (("plain", ()), ("small", ("short_side=28",))):
+        source = "image_folder", f"source={albums}", f"name={name}", f"out={tmp_path}/{name}", "channels=1", "workers=0"
+        assert fedemb("prepare", *source, *words)[0] == 0
+    train = folder_words(albums)
+    store = "users=store", f"users.path={tmp_path}/plain", "users.split=train", "users.size=[28,28]"
+    folders = [
+        ["test_users=folder", f"test_users.root={tmp_path}/{n}", "test_users.split=null"] for n in ("link", "copy")
+    ]
+    stores = [
+        ["test_users=store", f"test_users.path={tmp_path}/{n}", "test_users.split=train"] for n in ("plain", "small")
+    ]
+    unread = [*folders[0], "users.verify=false"]
+    for words in (
+        *((*train, *test) for test in (*folders, unread, *((*test, "test_users.size=[28,28]") for test in stores))),
+        *((*store, *test) for test in (stores[1], [*folders[1], "test_users.channels=1", "test_users.size=[28,28]"])),
+    ):
+        result = fedemb("train", *SMALL, *words, "mode=release", f"run={tmp_path}/run")
+        assert refused(result, "mode=release cannot measure on the images that it trains on")
+
+
+def test_training_says_that_images_have_several_owners(fedemb, tmp_path):
+    albums = make_albums(tmp_path / "albums")
+    shutil.copyfile(albums / "u2" / "1.png", albums / "u3" / "again.png")
+    source = "image_folder", f"source={albums}", "name=mine", f"out={tmp_path}/mine", "channels=1", "workers=0"
+    code, out, err = fedemb("prepare", *source)
+    assert code == 0, err
+    line = "up to 2 owners: the guarantee is for a user id; ids_per_user=2 covers the images' owners"
+    assert f"  1 image has {line}\n" in out
+    store = "users=store", f"users.path={tmp_path}/mine", "users.split=train", "users.size=[28,28]"
+    for number, words in enumerate((folder_words(albums), store)):
+        words = *SMALL, *words, "test_users=none"
+        code, out, err = fedemb("train", *words, f"run={tmp_path}/{number}")
+        assert code == 0, err
+        assert f"some images have {line}\n" in out
+        code, out, err = fedemb("train", *words, "ids_per_user=2", f"run={tmp_path}/{number}-2")
+        assert code == 0, err
+        assert line not in out
 
 
 def test_a_release_measures_on_other_users_of_the_same_folder(fedemb, tmp_path):

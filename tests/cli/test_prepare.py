@@ -52,6 +52,7 @@ def test_the_summary_goes_to_stdout_and_progress_to_stderr(mine, tmp_path, capsy
     assert printed.out.splitlines() == [
         f"prepared mine in {tmp_path / 'mine'}",
         "  train: 3 users, 6 images of 1x2x2; 4 users without an image",
+        "  1 image has up to 3 owners: the guarantee is for a user id; ids_per_user=3 covers the images' owners",
         "  licence: CC0",
         "  Do not pass this store on.",
     ]

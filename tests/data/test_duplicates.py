@@ -26,7 +26,7 @@ def digest_of(letter):
     return digest(image(letter).tobytes())
 
 
-def store(folder, owned=OWNED):
+def store(folder, owned=OWNED, stop=None):
     records = [
         UserRecord.from_pixels(
             id=user,
@@ -39,9 +39,14 @@ def store(folder, owned=OWNED):
         name="mine", split="train", user="an owner", image_shape=(1, 2, 2), classes=len(owned), polarity="grey",
         description="", licence="", notice="", sources=(), command="prepare",
     )  # fmt: skip
-    write_units(
-        folder / "train", info=info, units=lambda first: [[record] for record in records][first:], shard_bytes=8
-    )
+
+    def units(first):
+        for number, record in enumerate(records[first:], start=first):
+            if stop and number == 3:
+                raise stop
+            yield [record]
+
+    write_units(folder / "train", info=info, units=units, shard_bytes=8)
     return folder
 
 
@@ -127,6 +132,21 @@ def test_a_store_that_is_not_there(tmp_path):
 def test_a_damaged_store_is_told(tmp_path):
     with pytest.raises(ValueError, match="record of user 3 does not match its checksum; prepare it again"):
         SharedImages(damaged(store(tmp_path)), "train")
+
+
+def test_the_manifest_tells_how_many_owners_images_have(tmp_path):
+    """Also after a preparation that stopped between two shards."""
+    manifest = StoreUsers(path=store(tmp_path / "whole")).manifest
+    assert (manifest.shared_images, manifest.most_owners) == (2, 3)
+
+    class StopError(Exception):
+        pass
+
+    owned = dict(OWNED)
+    with pytest.raises(StopError):
+        store(tmp_path / "cut", owned, stop=StopError)
+    resumed = StoreUsers(path=store(tmp_path / "cut", owned)).manifest
+    assert resumed == manifest
 
 
 def test_a_store_is_known_again_behind_what_changes_it(tmp_path):

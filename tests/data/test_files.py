@@ -186,8 +186,13 @@ def test_splits_by_fractions_and_by_file(faces, tmp_path):
     told(
         lambda: folder_users(faces, split="validation", split_file=lines), "no user in split validation", "test, train"
     )
-    told(lambda: folder_users(faces, split="train"), "split= and its rule go together", "split_file=FILE")
-    told(lambda: folder_users(faces, split_file=lines), "split= and its rule go together")
+    told(
+        lambda: folder_users(faces, split="train"),
+        "split='train' needs a rule",
+        "split_file=FILE",
+        "test_users.split=null",
+    )
+    told(lambda: folder_users(faces, split_file=lines), "a rule needs split=", "fractions=null and split_file=null")
     told(lambda: folder_users(faces, split="test", split_file=lines, fractions={"test": 1}), "pass one of them")
     told(lambda: folder_users(faces, split="test", fractions={"test": 1}), "split_seed=0")
     lines.write_text("train zoë\ntest zoë\n")

@@ -1,5 +1,7 @@
 """Lists of images to users with labels, by hand."""
 
+import re
+
 import pytest
 
 from fedemb.data.image_list import ListedImage, SplitRule, user_splits
@@ -59,7 +61,27 @@ def test_an_image_twice_is_refused_and_of_two_users_is_not():
 
 
 def test_no_rule_is_none():
-    assert SplitRule(split_seed=0).split_of() is None
+    assert SplitRule(split_seed=0).split_of({"ann"}, "table.csv") is None
+
+
+def test_each_line_of_a_split_file_names_a_user(tmp_path):
+    """A misspelt user would be in no split without a word."""
+    file = tmp_path / "splits.txt"
+    rule, users = SplitRule(split_file=file), {"ann", "bob", "7", "12"}
+    file.write_text("train ann\ntest bob\ntrain 5-9\ntrain 12\n")
+    split_of = rule.split_of(users, "faces")
+    assert split_of is not None
+    assert {user: split_of(user) for user in users} == {"ann": "train", "bob": "test", "7": "train", "12": "train"}
+    for text, told in (
+        ("train ann\ntest Bob\n", f"{file}: 'Bob' is no user in faces: write the user"),
+        ("train ann\ntest eve\ntest 8-9\n", f"{file}: 'eve' is no user in faces, nor are 1 others"),
+        ("train ann\ntest 13-99\n", f"{file}: '13-99' is no user in faces: write"),
+        ("train eve\n", f"{file} names none of the users in faces; a line is '<split> <user>'"),
+        ("# nobody\n", f"{file} names none of the users in faces; a line is '<split> <user>'"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=re.escape(told)):
+            rule.split_of(users, "faces")
 
 
 def test_a_rule_says_how_it_is_typed():

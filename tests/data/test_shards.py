@@ -13,7 +13,9 @@ from fedemb.data import shards
 from fedemb.data.store import StoreUsers
 from fedemb.data.store_writer import write_store, write_units
 
-MEND = "; prepare it again with 'fedemb prepare toy overwrite=true'"
+
+def mend(out):
+    return f"; prepare it again with 'fedemb prepare toy out={out} overwrite=true'"
 
 
 def change(shard, statement, *values):
@@ -74,10 +76,10 @@ def test_every_changed_field_is_noticed(tmp_path, field, damage, what):
     assert shard.stat().st_size == size
     users = StoreUsers(path=tmp_path)
     assert np.array_equal(users.load([0, 4])["image"].numpy(), np.concatenate([pixels()[0][1], pixels()[4][1]]))
-    assert refusal(users.load, [0, 3]) == f"store {tmp_path}/train is damaged: {what}{MEND}"
+    assert refusal(users.load, [0, 3]) == f"store {tmp_path}/train is damaged: {what}{mend(tmp_path)}"
     if field != "images":
         for read in (users.num_examples, users.user_id, users.labels):
-            assert refusal(read, 3) == f"store {tmp_path}/train is damaged: {what}{MEND}"
+            assert refusal(read, 3) == f"store {tmp_path}/train is damaged: {what}{mend(tmp_path)}"
 
 
 @pytest.mark.parametrize("what", ["image", "label", "id", "digest"])
@@ -115,8 +117,8 @@ def test_a_missing_row_is_noticed(tmp_path):
     prepared(tmp_path)
     change(shards_of(tmp_path)[0], "DELETE FROM users WHERE position = 2")
     users = StoreUsers(path=tmp_path)
-    assert f"the record of user 2 is missing{MEND}" in refusal(users.load, [2])
-    assert f"the record of user 2 is missing{MEND}" in refusal(users.num_examples, 2)
+    assert f"the record of user 2 is missing{mend(tmp_path)}" in refusal(users.load, [2])
+    assert f"the record of user 2 is missing{mend(tmp_path)}" in refusal(users.num_examples, 2)
 
 
 def test_a_file_that_is_no_database_is_noticed_on_reading_but_opening_reads_none_of_it(tmp_path):
@@ -135,9 +137,11 @@ def test_a_truncated_or_missing_file_is_noticed_on_opening(tmp_path):
     (shard,) = shards_of(tmp_path)
     size = shard.stat().st_size
     os.truncate(shard, size - 8192)
-    assert f"{shard.name} has {size - 8192} bytes and not {size}{MEND}" in refusal(lambda: StoreUsers(path=tmp_path))
+    assert f"{shard.name} has {size - 8192} bytes and not {size}{mend(tmp_path)}" in refusal(
+        lambda: StoreUsers(path=tmp_path)
+    )
     shard.unlink()
-    assert f"{shard.name} is missing{MEND}" in refusal(lambda: StoreUsers(path=tmp_path))
+    assert f"{shard.name} is missing{mend(tmp_path)}" in refusal(lambda: StoreUsers(path=tmp_path))
 
 
 def test_a_file_that_goes_after_opening_is_noticed(tmp_path):
@@ -156,7 +160,7 @@ def test_a_changed_class_name_is_noticed(tmp_path):
     change(shards_of(tmp_path)[0], "UPDATE classes SET name = 'x' WHERE label = 7")
     users = StoreUsers(path=tmp_path)
     assert users.class_name(8) == "8"
-    assert f"the name of class 7 does not match its checksum{MEND}" in refusal(users.class_name, 7)
+    assert f"the name of class 7 does not match its checksum{mend(tmp_path)}" in refusal(users.class_name, 7)
 
 
 def test_another_stores_manifest_is_noticed(tmp_path):

@@ -166,7 +166,7 @@ def test_images_of_several_sizes_are_read_in_one_size(tmp_path):
         file.save(stream, "PNG")
     record = UserRecord(id="a", images=[stream.getvalue() for stream in streams], labels=np.arange(2))
     write_store(tmp_path / "train", info=info, records=[record])
-    with pytest.raises(ValueError, match=r"differ in size: .*users\.size=\[224,224\]"):
+    with pytest.raises(ValueError, match=r"have sizes of their own: .*users\.size=\[224,224\]"):
         StoreUsers(path=tmp_path)
     users = StoreUsers(path=tmp_path, size=[8, 6])
     assert users.image_shape == (3, 8, 6)
@@ -198,10 +198,19 @@ def test_an_impossible_size_is_refused(tmp_path, size):
 def test_a_missing_store_says_how_to_make_it(tmp_path):
     with pytest.raises(ValueError) as caught:
         StoreUsers(path=tmp_path / "omniglot")
-    assert str(caught.value) == f"no store at {tmp_path}/omniglot: run 'fedemb prepare omniglot'"
+    assert str(caught.value) == (
+        f"no store at {tmp_path}/omniglot: run 'fedemb prepare omniglot out={tmp_path}/omniglot'"
+    )
     prepared(tmp_path / "omniglot")
-    with pytest.raises(ValueError, match=r"no store at .*omniglot'.*there is train but not test"):
+    with pytest.raises(ValueError, match=r"the store .*omniglot has no split test, there is train: pass one"):
         StoreUsers(path=tmp_path / "omniglot", split="test")
+
+
+def test_a_folder_of_any_name_is_no_data_set(tmp_path):
+    with pytest.raises(ValueError) as caught:
+        StoreUsers(path=tmp_path / "my faces")
+    run = f'fedemb prepare NAME "out={tmp_path}/my faces"'
+    assert str(caught.value) == f"no store at {tmp_path}/my faces: run '{run}', NAME being the data set's"
 
 
 @pytest.mark.parametrize(

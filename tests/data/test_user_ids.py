@@ -35,6 +35,14 @@ def test_one_person_in_two_spellings_is_refused_with_both_ids(pair):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("user", ["a\nb", "a\tb", "\x1b[2Jann", "ann\x00", "a\u2028b"], ids=ascii)
+def test_an_id_that_breaks_a_line_is_refused(user):
+    with pytest.raises(ValueError, match=r"^faces: user .* has control characters or line ends .*: write it") as caught:
+        check_apart(["bob", user], "faces")
+    assert f"user {user!a} has" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
 def test_capitals_and_leading_zeros_are_left_alone():
     for pair in TWO_PEOPLE:
         check_apart(pair, "table.csv")

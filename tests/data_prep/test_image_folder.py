@@ -132,6 +132,49 @@ def test_a_rule_divides_users_and_not_files(tmp_path):
     assert prepared.manifests[0].info.command.endswith("split_file=<file> name=mine")
 
 
+def test_a_split_file_of_nobody_is_refused_in_one_line(fedemb, tmp_path):
+    source, file = folder(tmp_path, CLASSES), tmp_path / "splits.txt"
+    words = "prepare", "image_folder", f"source={source}", f"split_file={file}", f"out={tmp_path}/out", "workers=0"
+    for text, told in (
+        ("train fox\n", f"{file} names none of the users in {source}; a line is '<split> <user>'"),
+        (
+            "train cat\ntest fox\n",
+            f"{file}: 'fox' is no user in {source}: write the user as it is there, or remove the line",
+        ),
+    ):
+        file.write_text(text)
+        assert fedemb(*words) == (2, "", f"fedemb: {told}\n")
+        assert not (tmp_path / "out").exists()
+
+
+def test_folders_that_give_no_image_are_counted(tmp_path):
+    source = folder(tmp_path, [*CLASSES, "train/notes/a/b.txt", ".hidden/a/b.txt"])
+    (source / "train" / "fox" / "deep").mkdir(parents=True)
+    (source / "train" / "link").symlink_to(source / "train" / "cat")
+    for manifest in prepare(source, tmp_path / "out").manifests:
+        assert manifest.left_out == {
+            "folders without an image": 2, "links to folders, not followed": 1, "files whose names are no images'": 1,
+        }  # fmt: skip
+
+
+def test_a_file_in_place_of_a_store_is_refused(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "train").write_text("mine")
+    refused(
+        lambda: prepare(folder(tmp_path, CLASSES), tmp_path / "out"),
+        f"{tmp_path}/out/train is no folder, a store must be one: move it away, or pass another out=",
+    )
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["train"]
+
+
+def test_stores_among_their_own_images_are_refused(tmp_path):
+    source = folder(tmp_path, CLASSES)
+    for out in (source, source / "stores", tmp_path / "other" / ".." / "source" / "stores"):
+        refused(lambda out=out: prepare(source, out), f"out={out} lies in the source {source}: pass out=")
+    assert not (source / "stores").exists()
+    prepare(source, tmp_path / "source stores")
+
+
 def test_a_short_side_makes_large_images_smaller(tmp_path):
     name = "train/cat/large.png"
     source = folder(tmp_path, [*CLASSES, name], **{name: image(name, size=(80, 40))})
@@ -163,6 +206,17 @@ def refused(call, *words):
     ("names", "user", "words"),
     [
         ((*CLASSES, "train/emu.png"), "class", ["train/cat/0.png and train/emu.png lie at different depths"]),
+        (
+            ("train/cat/0.png", "test/emu/0.png", "Validation/emu/1.png"),
+            "folder",
+            ["source holds Validation, test, train, which look like splits and not users: pass user=class"],
+        ),
+        (
+            ("train/0.png", "test/0.png"),
+            "class",
+            ["test, train, which look like splits and not users", "<split>/<class>"],
+        ),
+        (("test/0.png",), "class", ["test, which look like splits and not users"]),
         ((*PEOPLE[:1], "train/ann/cat/0.png"), "folder", ["different depths", "<user>/<class>/<file>"]),
         (("a/b/c/d/e.png", "f/b/c/d/e.png"), "class", ["a/b/c/d/e.png is not at <class>/<file>", "user=folder"]),
         (("cat/0.png", "dog/0.png"), "folder", ["cat/0.png is not at <user>/<class>/<file>", "user=class"]),

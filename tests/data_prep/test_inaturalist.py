@@ -262,7 +262,7 @@ def test_the_command_prepares_and_the_recipe_trains_on_it(fedemb, tmp_path, monk
     source = published(tmp_path / "inat", wide_tables())
     code, out, err = fedemb("prepare", "inaturalist", f"source={source}", "workers=0", "allow_partial=true")
     assert code == 0, err
-    assert "train: 2 users, 3 images of 3 channels, sizes differ" in out
+    assert "train: 2 users, 3 images of 3 channels, kept in their own sizes" in out
     assert "; 2 rows without a user" in out
     assert "licence: non-commercial research and education only; the images may not be passed on" in out
     small = ["users.size=[32,32]", "test_users.size=[32,32]", "users_per_round=2", "users_per_client=2", "rounds=2"]

@@ -348,7 +348,7 @@ def test_the_command_prepares_and_the_recipe_trains_on_it(fedemb, tmp_path, monk
     code, out, err = fedemb("prepare", name, f"source={source}", "workers=0", "allow_partial=true")
     assert code == 0, err
     assert f"prepared {name} in {tmp_path / 'data' / name}" in out
-    assert "train: 3 users, 5 images of 3 channels, sizes differ" in out
+    assert "train: 3 users, 5 images of 3 channels, kept in their own sizes" in out
     assert "Do not pass this store on" in out
     code, _, err = fedemb("train", f"recipe={name}", *SMALL, f"run={tmp_path}/run")
     assert code == 0, err

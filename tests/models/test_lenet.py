@@ -31,7 +31,7 @@ def test_images_of_a_batch_do_not_influence_each_other():
     refuse_buffers(model)
 
 
-@pytest.mark.parametrize("size", [0, 2, 27, -4])
+@pytest.mark.parametrize("size", [0, 2, 27, -4, None])
 def test_sizes_that_cannot_be_halved_twice_are_refused(size):
     with pytest.raises(ValueError, match=f"size={size}"):
         lenet.LeNet(size=size)

@@ -17,7 +17,7 @@ from fedemb.core.files import sha256
 from fedemb.core.workers import Workers
 from fedemb.data.formats import tar
 from fedemb.data.formats.members import MAX_MEMBER_BYTES as MAX_MEMBER_BYTES
-from fedemb.data.formats.members import Wanted, check_names, check_once, check_size, damaged
+from fedemb.data.formats.members import Wanted, check_names, check_once, check_size, check_text, damaged
 from fedemb.data.manifest import Source
 
 _ENCRYPTED = 1  # bit of a zip member's flags
@@ -93,7 +93,8 @@ class FolderArchive(Archive):
             for file in files
         )
         self._path, self._names = path, sorted(filter(wanted, found))
-        check_names(path, self._names)
+        for name in self._names:
+            check_text(path, name)
 
     @property
     def path(self) -> Path:

@@ -14,6 +14,7 @@ COLUMNS: Mapping[str, str] = {"user": "user", "path": "path", "class": "class"}
 """What is read -> the column that it is in."""
 
 _BATCH_ROWS = 1 << 16
+_OTHER_SEPARATOR = re.compile(r"[;\t|]")
 _DECIMAL = re.compile(r"[-+]?\d+\.\d*(?:e[-+]?\d+)?|nan|NaN|inf|-inf")  # a number of floating point in a table
 
 
@@ -70,6 +71,10 @@ def _chosen(path: Path, found: Sequence[str], wanted: Mapping[str, str | None]) 
     optional = wanted["class"] is None or (wanted["class"] == COLUMNS["class"] and wanted["class"] not in found)
     names = {what: str(name) for what, name in wanted.items() if not (what == "class" and optional)}
     for what, name in names.items():
+        if name not in found and len(found) == 1 and (separator := _OTHER_SEPARATOR.search(found[0])):
+            raise ValueError(
+                f"{path} has one column, {found[0]!r}: {separator[0]!r} separates its values, save it with commas"
+            )
         if name not in found:
             raise ValueError(
                 f"{path} has no column {name!r}, it has {', '.join(found)}: say which it is, columns.{what}="
@@ -87,7 +92,7 @@ def _csv_rows(path: Path, wanted: Mapping[str, str | None]) -> Iterator[tuple[st
 def _parquet_rows(path: Path, wanted: Mapping[str, str | None]) -> Iterator[tuple[str, Sequence[object]]]:
     """("row 1", cells), …."""
     pyarrow = pyarrow_for(path)
-    with arrow_errors(f"cannot read {path}"), pyarrow.parquet.ParquetFile(path) as file:
+    with arrow_errors(f"cannot read {path}, save or copy it again"), pyarrow.parquet.ParquetFile(path) as file:
         names = _chosen(path, file.schema_arrow.names, wanted)
         batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=names)
         rows: Iterable[tuple[object, ...]] = (

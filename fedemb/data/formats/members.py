@@ -33,21 +33,29 @@ def check_names(path: Path, names: Iterable[str]) -> None:
             raise ValueError(
                 f"{path} holds {name!r}, a name that leaves the archive: do not use this file, get another"
             )
-        if not _is_text(name):
-            raise ValueError(f"{path} holds {name!a}, a name that is not UTF-8: rename it, or get another archive")
+        check_text(path, name)
+
+
+def check_text(path: Path, name: str) -> None:
+    """Raise ValueError for a name that is no text."""
+    if not _is_text(name):
+        raise ValueError(f"{path} holds {name!a}, a name that is not UTF-8: rename it, or get another archive")
 
 
 def check_once(path: Path, names: Sequence[str]) -> None:
     """Raise ValueError if a name comes twice. names: sorted."""
     for name, other in pairwise(names):
         if name == other:
-            raise ValueError(f"{path} holds a member twice: {name}")
+            raise ValueError(f"{path} holds a member twice: {name}; pack it again with each file once")
 
 
 def check_size(size: int, where: str) -> None:
     """Raise ValueError for a member that is larger than anything that should be read into memory."""
     if size > MAX_MEMBER_BYTES:
-        raise ValueError(f"{where} has {size} bytes, more than the {MAX_MEMBER_BYTES} that an image may have")
+        raise ValueError(
+            f"{where} has {size} bytes, more than the {MAX_MEMBER_BYTES} that an image may have: "
+            "make it smaller or leave it out"
+        )
 
 
 @contextmanager

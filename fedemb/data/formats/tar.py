@@ -95,7 +95,7 @@ def _members(path: Path, file: IO[bytes], wanted: Wanted) -> Iterator[tuple[tarf
             if not wanted(member.name):
                 continue
             if member.name in seen:
-                raise ValueError(f"{path} holds a member twice: {member.name}")
+                raise ValueError(f"{path} holds a member twice: {member.name}; pack it again with each file once")
             if member.issparse():
                 raise ValueError(f"{path}: {member.name} is a sparse file: pack it again without --sparse")
             seen.add(member.name)

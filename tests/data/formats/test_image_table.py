@@ -45,6 +45,11 @@ def test_a_csv_and_a_parquet_file_give_the_same(tmp_path):
     ("text", "message"),
     [
         ("who,path\na,b\n", r"table.csv has no column 'user', it has who, path: say which it is, columns.user="),
+        (
+            "user;path;class\na;b;c\n",
+            r"table.csv has one column, 'user;path;class': ';' separates its values, save it with com",
+        ),
+        ("user\tpath\na\tb\n", r": '\\t' separates its values, save it with commas"),
         ("", r"table.csv is empty: it must begin with a line of column names"),
         ("user,path\n", r"table.csv has no row"),
         ("user,path\na,b\n,c\n", r"table.csv, line 3: the user is empty: fill the cell or remove the row"),
@@ -79,7 +84,7 @@ def test_mistakes_in_a_parquet_file(tmp_path):
     with pytest.raises(ValueError, match=r"table.parquet, row 1: the user is empty"):
         read_image_table(parquet(tmp_path, {"user": [float("nan"), 2.0], "path": ["b", "c"]}))
     (tmp_path / "table.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(ValueError, match=r"cannot read .*table.parquet \(") as caught:
+    with pytest.raises(ValueError, match=r"cannot read .*table.parquet, save or copy it again \(") as caught:
         read_image_table(tmp_path / "table.parquet")
     assert "\n" not in str(caught.value)
 
