@@ -1,14 +1,19 @@
 """Every YAML file composes, and what it configures runs two rounds."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
+from flower_grid import FakeGrid
 from omegaconf import OmegaConf
 from PIL import Image
 
 import fedemb.conf
+from fedemb.cli.nodes import digest, worker
+from fedemb.execution.flower import node_app
+from fedemb.execution.flower_simulation import serving
 
 CONF = Path(fedemb.conf.__file__).parent
 RECIPES = sorted(path.stem for path in (CONF / "recipe").glob("*.yaml"))
@@ -37,6 +42,7 @@ NEEDS = {
     ("test_users", "none"): "no test users",
     ("client", "head_first"): "several local steps",
     ("mechanism", "discrete"): "whole numbers",
+    ("executor", "flower"): "nodes",
     ("mechanism", "tree"): "users in turn",
     ("mechanism", "banded"): "users in turn",
     ("model", "mobilenet"): "grey images",
@@ -96,6 +102,13 @@ def needs(tiny, fedemb, tmp_path, request, monkeypatch):
             return [*tiny, f"{group}={option}", "users_per_client=1", "local_classes=2", "+users.labels_per_user=2"]
         if need == "whole numbers":
             return [*tiny, f"{group}={option}", "query=grid"]
+        if need == "nodes":
+            ready = worker(tiny)
+            app = node_app(lambda context: ready)
+            served = ExitStack()
+            served.enter_context(serving(FakeGrid({1: app, 2: app}), data=digest(tiny)))
+            request.addfinalizer(served.close)
+            return [*tiny, f"{group}={option}"]
         if need == "users in turn":
             return [*tiny, f"{group}={option}", "sampler=cyclic", f"mechanism.strategy.{SPANS[option]}=2"]
         if need == "several local steps":

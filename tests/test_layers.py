@@ -27,7 +27,7 @@ CORNERS = {
     "hydra": ("cli/",),
     "omegaconf": ("cli/",),
     "dp_accounting": ("privacy/", "data/sampling.py", "data/cyclic.py"),
-    "flwr": ("execution/flower.py",),
+    "flwr": ("execution/flower",),
     "torch.distributed": ("execution/distributed.py",),
 }
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
@@ -108,7 +108,7 @@ def test_importing_has_no_effect():
     """No seed set, no thread count, no default type, no file written, no flag flipped: any of them would surprise."""
     code = """
 import importlib, os, pkgutil, random, sys
-import numpy as np, rich.console, torch  # rich draws from the global generator when it is imported
+import flwr.app, numpy as np, rich.console, torch  # Flower sets GRPC_VERBOSITY, rich draws from the global generator
 
 def look():
     return (

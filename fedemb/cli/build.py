@@ -42,12 +42,13 @@ from fedemb.tasks.start import Start
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A run that is ready to start: nothing has been written yet. `load` has workers: close it at the end."""
+    """A run that is ready to start: nothing has been written yet. `load` and `executor` are to be closed at the end."""
 
     plan: Plan
     task: EmbeddingTask
     work: ClientWork
     load: Prefetch
+    executor: Executor
     start: Start
     users: UserDataset
     seed: int
@@ -90,11 +91,17 @@ def build(cfg: DictConfig) -> Job:
     task.check_images(users.load([0])["image"].shape[1:])
     work: ClientWork = instantiate(cfg.client)(task=task)
     load = _load(cfg, users)
+    executor: Executor = instantiate(cfg.executor)
+    if is_secret(cfg) and not executor.leaves_no_trace:
+        raise ValueError(
+            "mode=release: this executor may keep who was drawn and what they sent; take another executor="
+        )
     return Job(
-        plan=_plan(cfg, seed, users.num_users, _sum_updates(instantiate(cfg.executor), work, load)),
+        plan=_plan(cfg, seed, users.num_users, _sum_updates(executor, work, load)),
         task=task,
         work=work,
         load=load,
+        executor=executor,
         start=start,
         users=users,
         seed=seed,

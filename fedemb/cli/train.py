@@ -6,7 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -62,7 +62,7 @@ def run(cfg: DictConfig) -> None:
     start = to(job.start.params(job.task, job.seed), job.device)
     last_round(cfg, job, _with_start(Ledger(), job), first_round=0)  # refuses a budget that pays for nothing
     _rehearse(cfg, job, start)
-    with folder.locked(), job.load:
+    with folder.locked(), job.load, closing(job.executor):
         if not resumed:
             folder.create(_saved(cfg, said))  # all that can be wrong with the command has been found by now
         _train(cfg, job, folder, start)

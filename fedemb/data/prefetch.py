@@ -6,6 +6,7 @@ What is loaded, and in which order, does not depend on the workers: none, thread
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 
 import numpy as np
@@ -25,11 +26,20 @@ Packed = dict[str, tuple[torch.dtype, tuple[int, ...], np.ndarray]]
 class Prefetch:
     """Virtual clients -> their batches, in the order asked for. Its workers last over the rounds; to be closed.
 
-    Made by `none`, `threads` or `processes`.
+    Made by `none`, `threads` or `processes`. Pickled, it arrives as it was made: with workers of its own, not started.
     """
 
-    def __init__(self, stream: Callable[[Sequence[VirtualClient]], Iterator[Batch]], close: Callable[[], None]) -> None:
-        self._stream, self._close = stream, close
+    def __init__(
+        self,
+        stream: Callable[[Sequence[VirtualClient]], Iterator[Batch]],
+        close: Callable[[], None],
+        again: Callable[[], Prefetch],
+    ) -> None:
+        """again: makes another one like this."""
+        self._stream, self._close, self._again = stream, close, again
+
+    def __reduce__(self) -> tuple[Callable[[], Prefetch], tuple[()]]:
+        return self._again, ()
 
     def __call__(self, clients: Sequence[VirtualClient]) -> Iterator[Batch]:
         """The batches of one client after the other.
@@ -52,7 +62,7 @@ class Prefetch:
 def none(load: LoadOne) -> Prefetch:
     """Each client is loaded when its turn has come: the least memory."""
     workers = Workers.alone(load)
-    return Prefetch(workers.map, workers.close)
+    return Prefetch(workers.map, workers.close, partial(none, load))
 
 
 def threads(load: LoadOne, *, workers: int, ahead: int) -> Prefetch:
@@ -63,7 +73,8 @@ def threads(load: LoadOne, *, workers: int, ahead: int) -> Prefetch:
     check.at_least("ahead", ahead, 0)
     torch.get_num_threads()  # fixes the caller's own number before a worker's first call can lower the default
     pool = Workers.threads(_OneThread(load), workers)
-    return Prefetch(lambda clients: pool.map(clients, ahead=ahead), pool.close)
+    again = partial(threads, load, workers=workers, ahead=ahead)
+    return Prefetch(lambda clients: pool.map(clients, ahead=ahead), pool.close, again)
 
 
 def processes(load: LoadOne, *, workers: int, ahead: int) -> Prefetch:
@@ -74,7 +85,8 @@ def processes(load: LoadOne, *, workers: int, ahead: int) -> Prefetch:
     """
     check.at_least("ahead", ahead, 0)
     pool = Workers.processes(_Packing(_OneThread(load)), workers)
-    return Prefetch(lambda clients: map(_unpack, pool.map(clients, ahead=ahead)), pool.close)
+    again = partial(processes, load, workers=workers, ahead=ahead)
+    return Prefetch(lambda clients: map(_unpack, pool.map(clients, ahead=ahead)), pool.close, again)
 
 
 class _OneThread:

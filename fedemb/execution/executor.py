@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -21,7 +22,12 @@ IDLE = VirtualClient(round=0, seed=0, users=())
 
 
 class Executor(ABC):
-    """Runs the work of a cohort on the device that the parameters are on."""
+    """Runs the work of a cohort on the device that the parameters are on; to be closed.
+
+    leaves_no_trace: do cohorts, sums and diagnostics stay in memory that ends with the run?
+    """
+
+    leaves_no_trace: ClassVar[bool] = True
 
     @abstractmethod
     def clipped_sum(
@@ -31,6 +37,10 @@ class Executor(ABC):
 
         A client without examples, or with a non-finite update, adds zero and keeps its slot. Zero clients sum to zero.
         """
+
+    def close(self) -> None:
+        """Let go of what it has started; nothing by default."""
+        return
 
 
 def zero_sum(work: ClientWork, shared: Params, clipping: Clipping) -> Params:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from flower_grid import OverFlower
 from small import (
     COUNTS,
     RAGGED,
@@ -26,7 +27,7 @@ from fedemb.tasks.heads import CosineHead
 from fedemb.testing import check_executor, check_sampler, check_task, check_user_dataset, check_work
 
 WORKS = work_variants()
-EXECUTORS = {"sequential": Sequential(), "vectorised": Vectorised()}
+EXECUTORS = {"sequential": Sequential(), "vectorised": Vectorised(), "flower": OverFlower(nodes=2)}
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)

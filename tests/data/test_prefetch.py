@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -54,6 +55,14 @@ def several_threads():
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pickled_one_loads_the_same(kind):
+    transform = Compose(transforms=[LocalLabels(max_classes=CLASSES), ScalePixels()])
+    batcher = Batcher(users=make_users(), batch_size=8, transform=transform)
+    with KINDS[kind](batcher.load) as first, pickle.loads(pickle.dumps(first)) as second:
+        assert all(map(equal, first(RAGGED.clients), second(RAGGED.clients)))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,1 @@
+"""DP-FedEmb as a Flower app."""

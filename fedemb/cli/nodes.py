@@ -1,0 +1,38 @@
+"""What the nodes of a Flower app need of a configuration: overrides of `fedemb train` in, work and data out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from fedemb.cli.build import build
+from fedemb.data.users import Described, UserDataset
+from fedemb.execution.flower import Worker
+
+
+def digest(overrides: Sequence[str]) -> str:
+    """That of the users that these overrides of `fedemb train` name, as far as they tell."""
+    return _digest(instantiate(_composed(tuple(overrides)).users))
+
+
+def _digest(users: UserDataset) -> str:
+    return f"{users.num_users} {users.checksum if isinstance(users, Described) else ''}"
+
+
+@lru_cache(maxsize=1)
+def worker(overrides: tuple[str, ...]) -> Worker:
+    """Work and data of a node: executor= says how it works through its share.
+
+    Raises: ValueError for a mistake in the overrides.
+    """
+    job = build(_composed(overrides))
+    return Worker(work=job.work, load=job.load, within=job.executor, data=_digest(job.users))
+
+
+def _composed(overrides: tuple[str, ...]) -> DictConfig:
+    with initialize_config_module("fedemb.conf", version_base="1.3"):
+        return compose("train", list(overrides))
