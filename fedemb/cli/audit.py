@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
@@ -21,7 +21,7 @@ from fedemb.cli.settings import path
 from fedemb.core import check
 from fedemb.core.params import to
 from fedemb.core.types import VirtualClient
-from fedemb.execution.executor import Executor, Load
+from fedemb.execution.executor import Load
 from fedemb.execution.given import Seating, sum_with_canaries
 from fedemb.privacy.canaries import Canaries
 from fedemb.privacy.conditioning import separation
@@ -52,7 +52,7 @@ def run(cfg: DictConfig) -> None:
     out = _out(cfg)
     cfg.test_users = None
     job = build(cfg)
-    with job.load:
+    with job.load, closing(job.executor):
         answer = audit(cfg, job)
     if out is not None:
         write_record(out, answer)
@@ -91,10 +91,15 @@ def _attack(cfg: DictConfig, job: Job) -> Attack:
 
     def sum_with(canaries: Canaries, coins: Tensor, seating: Seating) -> SumUpdates:
         return sum_with_canaries(
-            executor, job.work, loads[cfg.others], no_steps=no_steps, canaries=canaries, coins=coins, seating=seating
+            job.executor,
+            job.work,
+            loads[cfg.others],
+            no_steps=no_steps,
+            canaries=canaries,
+            coins=coins,
+            seating=seating,
         )
 
-    executor: Executor = instantiate(cfg.executor)
     return Attack(
         plan=job.plan,
         start=to(job.start.params(job.task, job.seed), job.device),

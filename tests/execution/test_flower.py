@@ -147,7 +147,7 @@ def test_a_strange_answer_is_named(content, told):
 
 def test_too_few_nodes_are_told():
     nodes = FlowerNodes(grid=FakeGrid({}), nodes=2, timeout_seconds=0.1)
-    with pytest.raises(TimeoutError, match="0 of 2 Flower nodes connected within 0.1 s"):
+    with pytest.raises(TimeoutError, match=r"0 of 2 Flower nodes connected within 0\.1 s"):
         ask(nodes)
 
 
