@@ -145,7 +145,7 @@ def test_mistakes_are_one_line(tmp_path):
     path = store(tmp_path)
     with pytest.raises(ValueError, match=r"cannot tell the format of .*out.csv: name it NAME.parquet"):
         export_store(path, "train", tmp_path / "out.csv")
-    with pytest.raises(ValueError, match=r"there is train but not test"):
+    with pytest.raises(ValueError, match=r"no split test, there is train"):
         export_store(path, "test", tmp_path / "out.parquet")
     with pytest.raises(ValueError, match=r"no store at .*none"):
         export_store(tmp_path / "none", "train", tmp_path / "out.parquet")
