@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import closing
 from functools import partial
@@ -16,6 +15,7 @@ from rich.table import Table
 from torch import Tensor
 
 from fedemb.cli.build import Job, build
+from fedemb.cli.output import as_json, console, printer_of
 from fedemb.cli.pricing import number, whole
 from fedemb.cli.settings import path
 from fedemb.core import check
@@ -28,7 +28,7 @@ from fedemb.privacy.conditioning import separation
 from fedemb.privacy.query import SumUpdates
 from fedemb.privacy.verdict import Evidence, Verdict, sampler_finding
 from fedemb.report.numbers import small
-from fedemb.report.record import finite, write_record
+from fedemb.report.record import write_record
 from fedemb.server.audit import Attack, gather
 
 CONFIG_PATH = "pkg://fedemb.conf"
@@ -44,9 +44,7 @@ _LARGEST_DELTA = 1e-5  # what guesses prove fades with canaries * delta
 
 def run(cfg: DictConfig) -> None:
     """Attack, judge, print."""
-    printers = {"table": _print_table, "json": _print_json}
-    if cfg.format not in printers:
-        raise ValueError(f"format must be one of {', '.join(printers)}, got format={cfg.format}")
+    show = printer_of(cfg.format, table=_print_table, json=_print_json)
     if cfg.run is not None:
         raise ValueError("run= is of no use here: an audit trains no model; leave it out, or name a file with out=")
     out = _out(cfg)
@@ -56,7 +54,7 @@ def run(cfg: DictConfig) -> None:
         answer = audit(cfg, job)
     if out is not None:
         write_record(out, answer)
-    printers[cfg.format](answer)
+    show(answer)
     if answer["verdict"] != "ok":
         sys.exit(VIOLATED)
 
@@ -178,12 +176,12 @@ def _answer(attack: Attack, evidence: Evidence, verdict: Verdict) -> dict[str, A
 
 
 def _print_json(answer: dict[str, Any]) -> None:
-    print(json.dumps(finite(answer), indent=2, allow_nan=False, ensure_ascii=False))
+    print(as_json(answer))
 
 
 def _print_table(answer: dict[str, Any]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(
+    out = console()
+    out.print(
         f"claimed: ε = {answer['epsilon']:.4g} at δ = {small(answer['delta'])}, substitute-one, for a user who is "
         f"known to take part; {answer['rounds']} audited rounds, {answer['canaries']} canaries",
         markup=False,
@@ -196,9 +194,9 @@ def _print_table(answer: dict[str, Any]) -> None:
         table.add_row(check_["name"], check_["claimed"], check_["found"], f"{check_['p_value']:.2g}", verdict)
     one_shot = answer["epsilon_one_shot"]
     table.add_row("one shot", "", f"ε ≈ {one_shot:.4g} from the final models, an estimate", "", "")
-    console.print(table)
+    out.print(table)
     share = (1 - answer["confidence"]) / len(answer["checks"])
-    console.print(
+    out.print(
         f"verdict: {answer['verdict']} (a check is violated below p = {share:.2g}; all of a true claim pass with "
         f"{answer['confidence']:.0%} confidence)",
         markup=False,

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedemb.cli.build import device_of
+from fedemb.cli.output import printer_of
 from fedemb.cli.settings import check_settings
 from fedemb.data.users import Described, UserDataset
 from fedemb.evaluation.users import embed_users
@@ -24,9 +25,7 @@ _CONFIG_FILE = "config.yaml"
 
 def run(cfg: DictConfig) -> None:
     """Load, embed, measure, print."""
-    printers = {"table": _print_table, "json": _print_json}
-    if cfg.format not in printers:
-        raise ValueError(f"format must be one of {', '.join(printers)}, got format={cfg.format}")
+    show = printer_of(cfg.format, table=_print_table, json=_print_json)
     stored = _stored(Path(cfg.run) / _CONFIG_FILE)
     test_users = _test_users(cfg, stored)
     check_settings(test_users)
@@ -36,7 +35,7 @@ def run(cfg: DictConfig) -> None:
     model = load_model(cfg.run).to(device)
     metrics = evaluation.measure(*embed_users(model, users, device))
     name = users.name if isinstance(users, Described) else type(users).__name__
-    printers[cfg.format](metrics, f"{cfg.run} on {users.num_users} users of {name}")
+    show(metrics, f"{cfg.run} on {users.num_users} users of {name}")
 
 
 def _stored(config: Path) -> DictConfig | None:

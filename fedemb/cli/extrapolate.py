@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
+from fedemb.cli.output import as_csv, as_json, console, printer_of, write_files
 from fedemb.cli.pricing import PRICING, number, whole
-from fedemb.core.files import write_atomically
 from fedemb.privacy.accounting import default_delta
 from fedemb.privacy.extrapolation import Simulation, prospect
 from fedemb.report.deployments import cells, chart, header, record
 from fedemb.report.figures import standalone
 from fedemb.report.numbers import small, upper
-from fedemb.report.record import finite
 
 CONFIG_PATH = PRICING
 CONFIG = "extrapolate"
@@ -37,8 +33,7 @@ _WORDS = (
 
 def run(cfg: DictConfig) -> None:
     """Compute, print, write."""
-    if cfg.format not in ("table", "json"):
-        raise ValueError(f"format must be one of table, json, got format={cfg.format}")
+    show = printer_of(cfg.format, table=_print, json=_print_json)
     simulation, users_per_client, own = _simulation(cfg) if cfg.run is None else _of_run(cfg)
     populations = _numbers(cfg, "populations")
     rows = []
@@ -56,13 +51,10 @@ def run(cfg: DictConfig) -> None:
             users_per_client=users_per_client,
         )
         rows.append(record(found, simulation.users_per_round))
-    answer = {"simulation": vars(simulation), "own": own, "deployments": rows}
-    if cfg.format == "json":
-        print(json.dumps(finite(answer), indent=2, allow_nan=False, ensure_ascii=False))
-    else:
-        _print(simulation, own, rows)
-    if cfg.out is not None:
-        _write(Path(str(cfg.out)), rows, quiet=cfg.format == "json")
+    show(simulation, own, rows)
+    files = write_files(cfg, {"extrapolation.csv": _csv(rows), "extrapolation.svg": _svg(rows)})
+    if files and cfg.format == "table":
+        print(f"written {' and '.join(map(str, files))}")
 
 
 def _simulation(cfg: DictConfig) -> tuple[Simulation, int, dict[str, Any] | None]:
@@ -115,46 +107,44 @@ def _delta(cfg: DictConfig) -> float | None:
 
 
 def _print(simulation: Simulation, own: dict[str, Any] | None, rows: list[dict[str, Any]]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     settings = (
         f"M0 = {simulation.users_per_round:,} users a round, z0 = {simulation.noise_multiplier:.4g}, "
         f"T = {simulation.rounds:,} rounds"
     )
-    console.print(f"Simulated: {settings}", markup=False)
+    out.print(f"Simulated: {settings}", markup=False)
     if own is not None:
         epsilon = "∞" if own["epsilon"] is None else upper(own["epsilon"])
-        console.print(f"The run's own ε, at N = {own['users']:,}: {epsilon}", markup=False)
+        out.print(f"The run's own ε, at N = {own['users']:,}: {epsilon}", markup=False)
     delta = "N^-1.1" if rows[0]["delta"] == default_delta(rows[0]["users"]) else small(rows[0]["delta"])
     table = Table(box=None, padding=(0, 1, 0, 0), title=f"at δ = {delta}", title_justify="left")
     for position, name in enumerate(header(rows)):
         table.add_column(name.replace(": ", "\n"), justify="right" if position else "left", no_wrap=True)
     for row in rows:
         table.add_row(*cells(row))
-    console.print(table)
-    console.print(_WORDS, markup=False)
+    out.print(table)
+    out.print(_WORDS, markup=False)
 
 
-def _write(out: Path, rows: list[dict[str, Any]], *, quiet: bool) -> None:
-    """extrapolation.csv and extrapolation.svg."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / "extrapolation.csv", _table(rows))
-        write_atomically(out / "extrapolation.svg", standalone(chart(rows), title=_TITLE, legend=_LEGEND))
-    except OSError as error:
-        raise ValueError(f"cannot write {out}: {error.strerror}; take another out=") from error
-    if not quiet:
-        print(f"written {out / 'extrapolation.csv'} and {out / 'extrapolation.svg'}")
+def _print_json(simulation: Simulation, own: dict[str, Any] | None, rows: list[dict[str, Any]]) -> None:
+    print(as_json({"simulation": vars(simulation), "own": own, "deployments": rows}))
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def _svg(rows: list[dict[str, Any]]) -> str:
+    return standalone(chart(rows), title=_TITLE, legend=_LEGEND)
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
     """One line for each population and target; empty cells where the target is unreachable."""
-    text = io.StringIO()
     names = ("scale", "users_per_round", "noise_multiplier", "rounds", "epsilon")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["users", "delta", "signal_floor", "least_epsilon", "target_epsilon", *names])
-    for row in rows:
-        for entry in row["targets"]:
-            found = entry["deployment"] or {}
-            known = [row["users"], row["delta"], row["signal_floor"], row["least_epsilon"], entry["target_epsilon"]]
-            writer.writerow([*known, *(found.get(name, "") for name in names)])
-    return text.getvalue()
+    known = ("users", "delta", "signal_floor", "least_epsilon")
+    lines = [
+        [
+            *(row[name] for name in known),
+            entry["target_epsilon"],
+            *((entry["deployment"] or {}).get(n, "") for n in names),
+        ]
+        for row in rows
+        for entry in row["targets"]
+    ]
+    return as_csv([*known, "target_epsilon", *names], lines)

@@ -1,4 +1,4 @@
-"""What `fedemb account` hands out: JSON or a table on the console, files that are written whole."""
+"""What commands hand out: JSON or a table on the console, files that are written whole."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -17,18 +17,26 @@ from rich.table import Table
 from fedemb.core.files import write_atomically
 from fedemb.report.record import finite
 
+Printer: TypeAlias = Callable[..., None]
+"""Prints one form of a command's answer."""
+
 
 def console() -> Console:
     """Lines as long as they are, plain numbers."""
     return Console(highlight=False, soft_wrap=True)
 
 
+def printer_of(form: object, *, table: Printer, json: Printer) -> Printer:
+    """The one that format= names. Raises: ValueError for another word."""
+    printers = {"table": table, "json": json}
+    if form not in printers:
+        raise ValueError(f"format must be one of {', '.join(printers)}, got format={form}")
+    return printers[str(form)]
+
+
 def show(cfg: DictConfig, answer: Mapping[str, Any], table: Callable[[], None]) -> None:
     """Print `answer` as JSON, or call `table`, which prints."""
-    forms = {"json": lambda: print(as_json(answer)), "table": table}
-    if cfg.format not in forms:
-        raise ValueError(f"format must be one of table, json, got format={cfg.format}")
-    forms[cfg.format]()
+    printer_of(cfg.format, table=table, json=lambda: print(as_json(answer)))()
 
 
 def as_json(answer: Mapping[str, Any]) -> str:
@@ -50,9 +58,12 @@ def write_files(cfg: DictConfig, files: Mapping[str, str]) -> list[Path]:
     if cfg.out is None:
         return []
     folder = Path(str(cfg.out)).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        write_atomically(folder / name, text)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            write_atomically(folder / name, text)
+    except OSError as error:
+        raise ValueError(f"cannot write {folder}: {error.strerror}; take another out=") from error
     return [folder / name for name in files]
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from fedemb.cli.output import as_json
+from fedemb.cli.output import as_json, printer_of
 from fedemb.privacy.accounting import ACCOUNTANT, default_delta, epsilon, spend
 from fedemb.privacy.crosscheck import pld_epsilon, rdp_epsilon
 from fedemb.privacy.events import fixed_size_round, poisson_round
@@ -128,10 +128,7 @@ def assumption(sampling: str | None, mode: str | None) -> str:
 
 def show(answer: dict[str, Any], form: str) -> None:
     """Print as `table` or `json`."""
-    printers = {"table": _print_table, "json": _print_json}
-    if form not in printers:
-        raise ValueError(f"format must be one of {', '.join(printers)}, got format={form}")
-    printers[form](answer)
+    printer_of(form, table=_print_table, json=_print_json)(answer)
 
 
 def whole(cfg: DictConfig, key: str) -> int:
