@@ -1,6 +1,18 @@
 """The style sheet of a report: light and dark, screen, phone and paper; system fonts, no downloads."""
 
-STYLE = """
+_MARKS = """.grid { stroke: var(--rule); stroke-width: 1; }
+.line { fill: none; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round; }
+.line.first { stroke: var(--first); } .line.second { stroke: var(--second); stroke-dasharray: 6 4; }
+.line.third { stroke: var(--third); stroke-dasharray: 2 4; }
+.line.fourth { stroke: var(--fourth); stroke-dasharray: 10 3; }
+.dot.first { fill: var(--first); } .dot.second { fill: var(--second); }
+.dot.third { fill: var(--third); } .dot.fourth { fill: var(--fourth); }
+.dot { stroke: transparent; stroke-width: 12; }
+.band { fill: var(--first); opacity: 0.16; }
+"""
+
+STYLE = (
+    """
 :root { color-scheme: light dark; --paper: #fff; --panel: #f6f7f9; --ink: #1c2430; --soft: #5b6675; --rule: #dfe3e8;
   --first: #0b62b0; --second: #c2570c; --third: #2f7d32; --fourth: #7b3fa0; --warn: #a3260f;
   --warn-paper: #fdf1ee; }
@@ -32,15 +44,9 @@ p { margin: 0 0 12px; max-width: 72ch; }
 figure { margin: 0; min-width: 0; break-inside: avoid; }
 svg { display: block; width: 100%; height: auto; }
 svg text { fill: var(--soft); font-size: 13px; }
-.grid { stroke: var(--rule); stroke-width: 1; }
-.line { fill: none; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round; }
-.line.first { stroke: var(--first); } .line.second { stroke: var(--second); stroke-dasharray: 6 4; }
-.line.third { stroke: var(--third); stroke-dasharray: 2 4; }
-.line.fourth { stroke: var(--fourth); stroke-dasharray: 10 3; }
-.dot.first { fill: var(--first); } .dot.second { fill: var(--second); }
-.dot.third { fill: var(--third); } .dot.fourth { fill: var(--fourth); }
-.dot { stroke: transparent; stroke-width: 12; } .faint { fill-opacity: 0; } .dot:hover { fill-opacity: 1; }
-.band { fill: var(--first); opacity: 0.16; }
+"""
+    + _MARKS
+    + """.faint { fill-opacity: 0; } .dot:hover { fill-opacity: 1; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 20px; margin: 0 0 14px; padding: 0; list-style: none;
   font-size: 0.88rem; color: var(--soft); }
 .legend li::before { content: ""; display: inline-block; width: 24px; margin-right: 8px; vertical-align: middle;
@@ -76,8 +82,10 @@ footer { margin-top: 48px; color: var(--soft); font-size: 0.85rem; }
   body { font-size: 10.5pt; } h2 { break-after: avoid; margin-top: 24px; } table, .claim, .card { break-inside: avoid; }
   .charts { grid-template-columns: 1fr 1fr; } details { display: none; } }
 """
+)
 
-FIGURE_STYLE = """
+FIGURE_STYLE = (
+    """
 :root { --paper: #fff; --ink: #1c2430; --soft: #5b6675; --rule: #dfe3e8;
   --first: #0b62b0; --second: #c2570c; --third: #2f7d32; --fourth: #7b3fa0; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14181e; --ink: #e4e8ee; --soft: #9aa6b5; --rule: #323b47;
@@ -85,14 +93,7 @@ FIGURE_STYLE = """
 text { fill: var(--soft); font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans",
   sans-serif; }
 .paper { fill: var(--paper); }
-.grid { stroke: var(--rule); stroke-width: 1; }
-.line { fill: none; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round; }
-.line.first { stroke: var(--first); } .line.second { stroke: var(--second); stroke-dasharray: 6 4; }
-.line.third { stroke: var(--third); stroke-dasharray: 2 4; }
-.line.fourth { stroke: var(--fourth); stroke-dasharray: 10 3; }
-.dot.first { fill: var(--first); } .dot.second { fill: var(--second); }
-.dot.third { fill: var(--third); } .dot.fourth { fill: var(--fourth); }
-.dot { stroke: transparent; stroke-width: 12; }
-.band { fill: var(--first); opacity: 0.16; }
 """
+    + _MARKS
+)
 """The same for a chart that is a file of its own."""
