@@ -156,10 +156,8 @@ def _with_start(ledger: Ledger, job: Job) -> Ledger:
 
 def _refuse_other_rounds(ledger: Ledger, job: Job, folder: RunFolder, rounds: int) -> None:
     """Raise ValueError if the ledger holds rounds that this configuration, with this data, does not run."""
-    own = _with_start(Ledger(), job)
-    for event, _ in job.plan.events(0, rounds):
-        own = own.charge(event)
-    if ledger.counts.keys() - own.counts.keys():
+    start = _with_start(Ledger(), job).events
+    if not ledger.holds_only(event for event, _ in [*start, *job.plan.events(0, rounds)]):
         raise ValueError(
             f"{folder.ledger} holds rounds of other settings than this run's: has the data changed? take another run="
         )

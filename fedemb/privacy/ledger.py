@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,10 @@ class Ledger:
         key = _key(plain)
         counts = {**self.counts, key: self.counts.get(key, 0) + 1}
         return replace(self, entries=self.entries + 1, counts=counts, length_bytes=length_bytes)
+
+    def holds_only(self, events: Iterable[DpEvent]) -> bool:
+        """Is every charge one of these events?"""
+        return self.counts.keys() <= {_key(to_plain(event)) for event in events}
 
     @property
     def events(self) -> list[tuple[DpEvent, int]]:
