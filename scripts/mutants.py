@@ -55,9 +55,9 @@ MUTANTS = (
     Mutant(
         name="realised count as denominator",
         file="server/round.py",
-        old="plan.server.update(state.server, release)",
+        old="plan.server.update(state.server, update)",
         new='__import__("dataclasses").replace(plan.server, planned_clients=max(1, len(cohort.clients))).update('
-        "state.server, release)",
+        "state.server, update)",
         tests=(NOISE,),
     ),
     Mutant(
@@ -305,8 +305,8 @@ MUTANTS = (
     Mutant(
         name="clients in the order in which they are ready",
         file="core/workers.py",
-        old="                    yield waiting.popleft().result()",
-        new="                    yield waiting.pop().result()",
+        old="            return waiting.popleft().result()",
+        new="            return waiting.pop().result()",
         tests=("tests/core/test_workers.py",),
     ),
     Mutant(

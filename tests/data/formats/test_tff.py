@@ -187,10 +187,10 @@ def test_a_full_disk_is_not_the_files_fault(sqlite, tmp_path):
     packed = tmp_path / "some.sqlite.lzma"
     packed.write_bytes(lzma.compress(sqlite.read_bytes()))
 
-    told = r"^cannot write .*/work/.* \(File too large\): make room there, or pass another out="
+    told = r"^cannot write .*/spooled/.* \(File too large\): make room there, or pass another out="
     with files_end_at(5000), pytest.raises(ValueError, match=told):
-        unpacked(packed, tmp_path / "work").__enter__()
-    assert not (tmp_path / "work").exists()
+        unpacked(packed, tmp_path / "spooled").__enter__()
+    assert not (tmp_path / "spooled").exists()
 
 
 def test_a_plain_file_is_taken_as_it_is(sqlite, tmp_path):
