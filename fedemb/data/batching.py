@@ -59,6 +59,14 @@ class Batcher:
         batch["mask"] = torch.ones(len(batch["label"]))
         return _cut(self.transform(batch, generator(client.seed, "transform")), self.batch_size)
 
+    def num_examples(self, client: VirtualClient) -> int:
+        """How many examples `load` returns, each as often as it is trained on; none is read."""
+        counts = [self.users.num_examples(user) for user in client.users]
+        if self.max_examples_per_user is not None:
+            counts = [min(count, self.max_examples_per_user) for count in counts]
+        examples = self.epochs * sum(counts)
+        return examples if self.max_examples is None else min(examples, self.max_examples)
+
     def _order(self, client: VirtualClient, counts: Sequence[int]) -> np.ndarray:
         """Positions [n] among the examples of all the client's users, in the order they are trained on."""
         kept = self._kept(client, counts)
