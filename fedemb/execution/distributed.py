@@ -66,8 +66,9 @@ def joined() -> Iterator[None]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     with _lost():
         store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=_SECONDS_TO_JOIN)))
-        store.set(f"fedemb/{rank}", "here")
-        store.wait([f"fedemb/{other}" for other in range(size)], timedelta(seconds=_SECONDS_TO_JOIN))
+        store = dist.PrefixStore(f"attempt {_attempt()}", store)
+        store.set(f"rank {rank}", "here")
+        store.wait([f"rank {other}" for other in range(size)], timedelta(seconds=_SECONDS_TO_JOIN))
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=_PATIENTLY)
     try:
         with _dismissed_at_a_good_end():
@@ -75,6 +76,15 @@ def joined() -> Iterator[None]:
     finally:
         _group.cache_clear()
         dist.destroy_process_group()
+
+
+def _attempt() -> str:
+    """Which start of the group this is: a store outlives the ranks of one machine, and holds addresses of dead ones.
+
+    Machines count restarts each for itself, and meet in a new store every time.
+    """
+    alone = os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if alone else "0"
 
 
 @contextmanager
