@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from fedemb.client.work import ClientWork
@@ -66,7 +67,7 @@ def joined() -> Iterator[None]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     with _lost():
         store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=_SECONDS_TO_JOIN)))
-        store = dist.PrefixStore(f"attempt {_attempt()}", store)
+        store = PrefixStore(f"attempt {_attempt()}", store)
         store.set(f"rank {rank}", "here")
         store.wait([f"rank {other}" for other in range(size)], timedelta(seconds=_SECONDS_TO_JOIN))
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=_PATIENTLY)
