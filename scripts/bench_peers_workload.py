@@ -17,7 +17,6 @@ import time
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fedemb.client.finetune import FineTune
@@ -70,7 +69,7 @@ def plain_loop(model):
                 factor = torch.clamp(CLIP_NORM / norm, max=1.0)
                 for entry, value in zip(total, update, strict=True):
                     entry.add_(value * factor)
-        return [value + NOISE * torch.randn_like(value) for value in total]
+        return [value.add_(torch.randn_like(value), alpha=NOISE) for value in total]
 
     return run
 
@@ -87,7 +86,7 @@ def executor_loop(executor, model):
 
     def run(cohort):
         total, _ = executor.clipped_sum(work, clipping, shared, cohort, load)
-        return {name: value + NOISE * torch.randn_like(value) for name, value in total.items()}
+        return {name: value.add_(torch.randn_like(value), alpha=NOISE) for name, value in total.items()}
 
     return run
 

@@ -24,7 +24,7 @@ OneClient: TypeAlias = Callable[..., Any]
 """(shared parameters, what a client has of its own, ...) -> its result: trees of tensors. Pure."""
 
 Kernels: TypeAlias = Callable[..., list[Tensor]]
-"""The tensors of all arguments, one by one, those of clients with an axis [c] -> the tensors of the results [c, ...]."""
+"""The tensors of all arguments one by one, those of clients with an axis [c] -> those of the results [c, ...]."""
 
 _MOST = 32  # lists of kernel calls that are kept
 

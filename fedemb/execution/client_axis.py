@@ -2,9 +2,9 @@
 
 Shapes: c clients, N images a client, C channels. A value of every client has shape [c, ...] and any strides.
 
-torch.func.vmap does the same and lays out the inputs of a convolution anew each time. Here they are woven once: [N, c C,
-H, W] with all clients' channels side by side, which a grouped convolution, a pool or a group norm takes as it is and
-leaves for the next layer. What has no rule here goes to vmap, so that any graph can be run.
+torch.func.vmap does the same and lays out the inputs of a convolution anew each time. Here they are woven once,
+[N, c C, H, W] with all clients' channels side by side, which a grouped convolution, a pool or a group norm takes as it
+is and leaves for the next layer. What has no rule here goes to vmap, so that any graph can be run.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def weave(own: PerClient) -> Tensor:
 
 def unweave(woven: Tensor, clients: int) -> PerClient:
     """[N, c C, ...] to [c, N, C, ...], a view."""
-    return PerClient(woven.unflatten(1, (clients, -1)).movedim(1, 0))
+    return PerClient(torch.unflatten(woven, 1, (clients, -1)).movedim(1, 0))
 
 
 def _prefers_channels_last(value: Tensor) -> bool:
@@ -102,7 +102,7 @@ def _joined(own: PerClient | None) -> Tensor | None:
 
 def _parted(joined: Tensor | None, clients: int) -> PerClient | None:
     """[c O, ...] to [c, O, ...]."""
-    return None if joined is None else PerClient(joined.unflatten(0, (clients, -1)))
+    return None if joined is None else PerClient(torch.unflatten(joined, 0, (clients, -1)))
 
 
 @dataclass(frozen=True, kw_only=True)

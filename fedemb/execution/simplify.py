@@ -45,20 +45,25 @@ def simplified(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> fx.GraphModul
 
 
 class _Look(fx.Interpreter):
-    """Runs a graph and notes where each result lies."""
+    """Runs a graph and notes where each result lies; storages are numbered, and a view has its argument's number."""
 
     def __init__(self, graph: fx.GraphModule) -> None:
-        super().__init__(graph, garbage_collect_values=False)  # a storage's number must not be given again
+        super().__init__(graph)
         self.found: Layouts = {}
 
     def run_node(self, n: fx.Node) -> Any:
+        given = {_storage(self.env[arg]): self.found[arg].storage for arg in n.all_input_nodes if arg in self.found}
         result = super().run_node(n)
         if isinstance(result, Tensor):
-            number = result.untyped_storage()._cdata
-            self.found[n] = Layout(
-                number, tuple(result.shape), result.stride(), int(result.storage_offset()), result.dtype
-            )
+            number = given.get(_storage(result), len(self.found))
+            shape, strides = tuple(result.shape), result.stride()
+            self.found[n] = Layout(number, shape, strides, int(result.storage_offset()), result.dtype)
         return result
+
+
+def _storage(value: Tensor) -> int:
+    """The same for tensors that share memory; may come back once they are gone."""
+    return int(value.untyped_storage()._cdata)
 
 
 def _layouts(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> Layouts:

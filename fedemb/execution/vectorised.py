@@ -77,14 +77,17 @@ class Vectorised(Executor):
         total, norms, finals = zero_sum(work, shared, clipping), list[Tensor](), list[ClientState]()
         for clients, batches in self._chunks(work, shared, cohort, load):
             states = self._train(work, shared, clients, batches)
-            updates = vmap(work.finish, in_dims=(None, 0))(shared, states)
-            clipped, lengths = vmap(clipping)(updates)
-            for slot in range(len(clients)):
-                add_to(total, {name: value[slot] for name, value in clipped.items()})
-            norms += list(lengths)
+            norms += self._add_clipped(total, clipping, vmap(work.finish, in_dims=(None, 0))(shared, states))
             finals += [ClientState({}, {}, *scalars) for scalars in zip(*states[2:], strict=True)]
         real = len(cohort.clients)
         return total, diagnose(norms[:real], finals[:real])
+
+    def _add_clipped(self, total: Params, clipping: Clipping, updates: Params) -> list[Tensor]:
+        """Add c clipped updates [c, ...] to the total, in place; the norms before clipping."""
+        clipped, norms = vmap(clipping)(updates)
+        for slot in range(len(norms)):
+            add_to(total, {name: value[slot] for name, value in clipped.items()})
+        return list(norms)
 
     def _chunks(
         self, work: ClientWork, shared: Params, cohort: Cohort, load: Load
