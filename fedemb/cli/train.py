@@ -27,6 +27,7 @@ from fedemb.cli.errors import INTERRUPTED
 from fedemb.cli.progress import Progress
 from fedemb.cli.resume import agreed_config, refuse_nothing_to_resume
 from fedemb.cli.summary import conclude
+from fedemb.core.allocator import keep_freed_memory
 from fedemb.core.params import split, to
 from fedemb.core.rng import SeededNoise, generator
 from fedemb.core.types import Cohort, Params
@@ -58,6 +59,7 @@ def run(cfg: DictConfig) -> None:
         folder.refuse_if_used()
     torch.backends.cudnn.deterministic = True  # resumed runs are bit-equal
     torch.backends.cudnn.allow_tf32 = False  # float32 is float32
+    keep_freed_memory()
     job = build(cfg)
     start = to(job.start.params(job.task, job.seed), job.device)
     last_round(cfg, job, _with_start(Ledger(), job), first_round=0)  # refuses a budget that pays for nothing

@@ -36,13 +36,14 @@ def over_clients(one: OneClient, shared: Params, *own: Any) -> Kernels:
         values is an error, as under vmap.
     """
     leaves, spec = tree_flatten((shared, *own))
-    leaves, common = [_zeros(leaf) for leaf in leaves], len(shared)
+    common = len(shared)
+    leaves = [*leaves[:common], *map(_zeros, leaves[common:])]
     clients = len(leaves[-1])
 
     def flat(*leaves: Tensor) -> list[Tensor]:
         return tree_leaves(one(*tree_unflatten(list(leaves), spec)))
 
-    graph = make_fx(functionalize(flat))(*leaves[:common], *(leaf[0].clone() for leaf in leaves[common:]))
+    graph = make_fx(functionalize(flat))(*leaves[:common], *(leaf[0].contiguous() for leaf in leaves[common:]))
 
     def batched(*leaves: Tensor) -> list[Tensor]:
         found = OverClients(graph, clients).run(*leaves[:common], *map(PerClient, leaves[common:]))
