@@ -70,8 +70,8 @@ MUTANTS = (
     Mutant(
         name="no clipping",
         file="privacy/clipping.py",
-        old="factor = torch.clamp(clip_norm * (1.0 - _ROUNDING) / length, max=1.0)",
-        new="factor = torch.ones_like(length)",
+        old="torch.clamp(clip_norm * (1.0 - _ROUNDING) / length, max=1.0)",
+        new="torch.ones_like(length)",
         tests=(QUERY,),
     ),
     Mutant(
