@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from fedemb.cli.build import ClientSide, Job, build, client_side, make_repeatable
 from fedemb.cli.errors import MISTAKES, one_line, reported
 from fedemb.cli.stopping import asked_to_stop
+from fedemb.core.allocator import keep_freed_memory
 from fedemb.core.worker_process import DeadWorkerError
 from fedemb.execution.distributed import Distributed, hear, joined, leads, ranks, tell, together
 
@@ -81,6 +82,7 @@ def _follow() -> None:
 
 def _serve(cfg: DictConfig) -> None:
     make_repeatable()
+    keep_freed_memory()
     executor: Distributed = instantiate(cfg.executor)
     side = together(partial(_client_side, cfg), executor.timeout_seconds)
     with side.load:

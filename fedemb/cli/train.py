@@ -24,6 +24,7 @@ from fedemb.cli.ranks import everywhere
 from fedemb.cli.resume import agreed_config, refuse_nothing_to_resume
 from fedemb.cli.stopping import asked_to_stop
 from fedemb.cli.summary import conclude
+from fedemb.core.allocator import keep_freed_memory
 from fedemb.core.params import split, to
 from fedemb.core.rng import SeededNoise, generator
 from fedemb.core.types import Cohort, Params
@@ -54,6 +55,7 @@ def run(cfg: DictConfig) -> None:
         refuse_nothing_to_resume(cfg, said, folder.path)
         folder.refuse_if_used()
     make_repeatable()
+    keep_freed_memory()
     with everywhere(cfg) as job:
         _start(cfg, job, folder, None if resumed else _saved(cfg, said))
 

@@ -89,22 +89,29 @@ class Batcher:
     def _examples(self, client: VirtualClient, counts: Sequence[int], order: np.ndarray) -> Batch:
         """The examples at some positions; where the data set can, no others are read."""
         needed = np.unique(order)
-        if isinstance(self.users, LoadsExamples) and len(needed) < sum(counts):
+        if len(needed) < sum(counts) and isinstance(self.users, LoadsExamples):
             ends = np.cumsum(counts)
             parts = np.split(needed, np.searchsorted(needed, ends[:-1]))
             places = [part - (end - count) for part, end, count in zip(parts, ends, counts, strict=True)]
             loaded, order = self.users.load_examples(client.users, places), np.searchsorted(needed, order)
         else:
             loaded = self.users.load(client.users)
-        return {name: value[torch.from_numpy(order)] for name, value in loaded.items()}
+        order_n = torch.from_numpy(order)
+        return {name: value.index_select(0, order_n) for name, value in loaded.items()}
 
 
 def pad_steps(batches: Sequence[Batch]) -> Batch:
-    """m >= 1 clients of [S, B, ...] with any S to one batch [m, max S, B, ...]; the added steps have mask 0."""
+    """m >= 1 clients of [S, B, ...] with any S to one batch [m, max S, B, ...]; the added steps have mask 0.
+
+    In memory the clients lie side by side within an image's place, [max S, B, m, ...], as joint kernels want them.
+    """
     if not batches:
         raise ValueError("pad_steps needs at least one client, got an empty list")
     steps = max(len(batch["mask"]) for batch in batches)
-    return {name: torch.stack([_lengthen(name, batch[name], steps) for batch in batches]) for name in batches[0]}
+    return {
+        name: torch.stack([_lengthen(name, batch[name], steps) for batch in batches], dim=2).movedim(2, 0)
+        for name in batches[0]
+    }
 
 
 def _cut(batch: Batch, batch_size: int) -> Batch:
