@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -166,10 +167,10 @@ def check_executor(
     empty, nobody = run(executor, (), load)
     _same("the sum of nobody", empty, {name: torch.zeros_like(value) for name, value in wanted.items()}, 0.0)
     _require(all(len(value) == 0 for value in vars(nobody).values()), "diagnostics of nobody must be empty")
-    spoilt = run(reference, cohort.clients, _spoilt(load, cohort.clients, math.nan))[1].norms
+    spoilt = run(reference, cohort.clients, _Spoilt(load, cohort.clients, math.nan))[1].norms
     broken = (~spoilt.isfinite()).nonzero().flatten().tolist()  # clients that train, unless their work mends such data
     for value, slot in zip((math.nan, math.inf), broken[:1] + broken[-1:], strict=False):
-        rotten = _spoilt(load, cohort.clients[slot : slot + 1], value)
+        rotten = _Spoilt(load, cohort.clients[slot : slot + 1], value)
         total, found = run(executor, cohort.clients, rotten)
         others = cohort.clients[:slot] + cohort.clients[slot + 1 :]
         _same(f"the sum with {value} in client {slot}", total, run(reference, others, load)[0], tolerance)
@@ -208,13 +209,16 @@ def _masked(batch: Batch) -> Batch:
     return {**batch, "mask": torch.zeros_like(batch["mask"])}
 
 
-def _spoilt(load: LoadOne, victims: tuple[VirtualClient, ...], value: float) -> LoadOne:
-    """The same data, but all floating-point inputs of some clients are `value`."""
+@dataclass(frozen=True)
+class _Spoilt:
+    """The same data, but all floating-point inputs of some clients are `value`; travels to other processes."""
 
-    def spoil(client: VirtualClient) -> Batch:
-        batches = load(client)
+    load: LoadOne
+    victims: tuple[VirtualClient, ...]
+    value: float
+
+    def __call__(self, client: VirtualClient) -> Batch:
+        batches = self.load(client)
         floats = [name for name, data in batches.items() if data.is_floating_point() and name != "mask"]
-        spoilt = {name: torch.full_like(batches[name], value) for name in floats}
-        return {**batches, **spoilt} if client in victims else batches
-
-    return spoil
+        spoilt = {name: torch.full_like(batches[name], self.value) for name in floats}
+        return {**batches, **spoilt} if client in self.victims else batches

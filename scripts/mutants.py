@@ -70,8 +70,8 @@ MUTANTS = (
     Mutant(
         name="no clipping",
         file="privacy/clipping.py",
-        old="factor = torch.clamp(clip_norm * (1.0 - _ROUNDING) / length, max=1.0)",
-        new="factor = torch.ones_like(length)",
+        old="torch.clamp(clip_norm * (1.0 - _ROUNDING) / length, max=1.0)",
+        new="torch.ones_like(length)",
         tests=(QUERY,),
     ),
     Mutant(
@@ -84,15 +84,15 @@ MUTANTS = (
     Mutant(
         name="clipping forgotten in the vectorised executor",
         file="execution/vectorised.py",
-        old="clipped, lengths = vmap(clipping)(updates)",
-        new="clipped, lengths = updates, vmap(clipping)(updates)[1]",
+        old="clipped, norms = vmap(clipping)(updates)",
+        new="clipped, norms = updates, vmap(clipping)(updates)[1]",
         tests=(QUERY,),
     ),
     Mutant(
         name="non-finite update not zeroed",
         file="privacy/clipping.py",
-        old="torch.where(finite, value.double() * factor, 0.0)",
-        new="value.double() * factor",
+        old="copy.mul_(factor).nan_to_num_(nan=0.0)",
+        new="copy.mul_(factor)",
         tests=(EXECUTOR,),
     ),
     Mutant(

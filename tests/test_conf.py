@@ -45,15 +45,24 @@ NEEDS = {
     ("executor", "flower"): "nodes",
     ("mechanism", "tree"): "users in turn",
     ("mechanism", "banded"): "users in turn",
+    ("executor/inner", "sequential"): "ranks",
+    ("executor/inner", "vectorised"): "ranks",
     ("model", "mobilenet"): "grey images",
     ("model", "mobilenet_small"): "grey images",
     **{(group, option): "files" for group in ("users", "test_users") for option in ("folder", "table")},
 }
+
+
+def group_of(path):
+    """executor/inner for conf/executor/inner/sequential.yaml; "." for a file at the top."""
+    return path.parent.relative_to(CONF).as_posix()
+
+
 SPANS = {"tree": "rounds_per_tree", "banded": "band"}
 OPTIONS = sorted(
-    (path.parent.name, path.stem)
-    for path in CONF.glob("*/*.yaml")
-    if path.parent.name not in NOT_FOR_TRAINING | {"recipe"} and path.stem not in STORES
+    (group_of(path), path.stem)
+    for path in CONF.rglob("*.yaml")
+    if group_of(path) not in NOT_FOR_TRAINING | {"recipe", "."} and path.stem not in STORES
 )
 SMALL = ("users_per_round=4", "users_per_client=2", "rounds=2", "evaluate_every=2", "batching.max_examples=8")
 
@@ -120,6 +129,8 @@ def needs(tiny, fedemb, tmp_path, request, monkeypatch):
             own = [f"users={option}", f"users.{key}={own_images(tmp_path, option)}", "users.channels=1"]
             own += [f"test_users={option}", "test_users.split=null"] if group == "test_users" else []
             return [*(word for word in tiny if not word.startswith(("users.", f"{group}."))), *own]
+        if need == "ranks":
+            return [*tiny, "executor=distributed", f"{group}={option}"]
         if need == "no test users":
             return [*(word for word in tiny if not word.startswith("test_users.")), f"{group}={option}"]
         return [*tiny, f"{group}={option}"]
@@ -128,7 +139,7 @@ def needs(tiny, fedemb, tmp_path, request, monkeypatch):
 
 
 def test_every_group_is_covered():
-    groups = {path.parent.name for path in CONF.glob("*/*.yaml")}
+    groups = {group_of(path) for path in CONF.rglob("*.yaml")} - {"."}
     assert groups - NOT_FOR_TRAINING - {"recipe"} == {group for group, _ in OPTIONS}
 
 

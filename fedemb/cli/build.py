@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from fedemb.data.transforms import Compose, LocalLabels, ScalePixels
 from fedemb.data.users import UserDataset, share_images
 from fedemb.evaluation.evaluate import EmbeddingEvaluation
 from fedemb.evaluation.users import embed_users
+from fedemb.execution.distributed import Distributed
 from fedemb.execution.executor import Executor, Load
 from fedemb.models.exported import check_rebuilds, embed
 from fedemb.models.functional import seeded
@@ -69,11 +70,46 @@ class Job:
         return ledger.entries - (self.start.cost() is not None and ledger.entries > 0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClientSide:
+    """What trains virtual clients, wherever that happens. `load` has workers: close it at the end.
+
+    examples: how many a virtual client trains on, known without reading them.
+    """
+
+    users: UserDataset
+    task: EmbeddingTask
+    work: ClientWork
+    load: Prefetch
+    examples: Callable[[VirtualClient], int]
+    device: torch.device
+
+
 def build(cfg: DictConfig) -> Job:
     """All objects of a run, each checked at birth."""
     _check_loop(cfg)
     start: Start = instantiate(cfg.init)
     seed = secrets.randbits(128) if is_secret(cfg) else seed_after(start, cfg.seed)
+    side = client_side(cfg, seed)
+    users, task, work, load = side.users, side.task, side.work, side.load
+    executor = _executor(cfg, side)
+    return Job(
+        plan=_plan(cfg, seed, users.num_users, _sum_updates(executor, work, load)),
+        task=task,
+        work=work,
+        load=load,
+        executor=executor,
+        start=start,
+        users=users,
+        seed=seed,
+        measure=_measure(cfg, task, users),
+        device=side.device,
+        delta=_delta(cfg, users.num_users),
+    )
+
+
+def client_side(cfg: DictConfig, seed: int) -> ClientSide:
+    """Users, task, local work and loading. seed: of the parameters that the task starts with."""
     users: UserDataset = instantiate(cfg.users)
     if cfg.get("provenance") == "dp":
         refuse_another_unit(Path(cfg.path), users.unit)
@@ -89,26 +125,21 @@ def build(cfg: DictConfig) -> Job:
     )
     check_rebuilds(OmegaConf.to_container(cfg.model, resolve=True), backbone)  # type: ignore[arg-type]
     task.check_images(users.load([0])["image"].shape[1:])
-    work: ClientWork = instantiate(cfg.client)(task=task)
-    load = _load(cfg, users)
-    executor: Executor = instantiate(cfg.executor)
-    if is_secret(cfg) and not executor.leaves_no_trace:
-        raise ValueError(
-            "mode=release: this executor may keep who was drawn and what they sent; take another executor="
-        )
-    return Job(
-        plan=_plan(cfg, seed, users.num_users, _sum_updates(executor, work, load)),
-        task=task,
-        work=work,
-        load=load,
-        executor=executor,
-        start=start,
+    batcher = _batcher(cfg, users)
+    return ClientSide(
         users=users,
-        seed=seed,
-        measure=_measure(cfg, task, users),
+        task=task,
+        work=instantiate(cfg.client)(task=task),
+        load=_load(cfg, batcher),
+        examples=batcher.num_examples,
         device=device_of(cfg.device),
-        delta=_delta(cfg, users.num_users),
     )
+
+
+def make_repeatable() -> None:
+    """The same kernels and the same numbers on every call: resumed runs are bit-equal."""
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32
 
 
 def seed_after(start: Start, seed: int) -> int:
@@ -225,10 +256,14 @@ def _secret_noise(round: int) -> NoiseSource:
     return SecretNoise()
 
 
-def _load(cfg: DictConfig, users: UserDataset) -> Prefetch:
-    """Virtual clients -> their batches; the workers start with the first of them."""
+def _batcher(cfg: DictConfig, users: UserDataset) -> Batcher:
+    """A virtual client -> its batches."""
     transforms = [LocalLabels(max_classes=cfg.local_classes), ScalePixels(), instantiate(cfg.augment)]
-    batcher = Batcher(users=users, transform=Compose(transforms=transforms), **cfg.batching)
+    return Batcher(users=users, transform=Compose(transforms=transforms), **cfg.batching)
+
+
+def _load(cfg: DictConfig, batcher: Batcher) -> Prefetch:
+    """Virtual clients -> their batches; the workers start with the first of them."""
     load = _Discreet(load=batcher.load) if is_secret(cfg) else batcher.load
     prefetch: Prefetch = instantiate(cfg.prefetch)(load)
     return prefetch
@@ -248,6 +283,18 @@ class _Discreet:
                 "some user's images cannot be read; mode=release does not say whose: check the data set, e.g. by "
                 "preparing it again, and go on with resume=true"
             ) from None
+
+
+def _executor(cfg: DictConfig, side: ClientSide) -> Executor:
+    """The executor; who trains what follows the sizes of users' data only where exact private values may be kept."""
+    executor: Executor = instantiate(cfg.executor)
+    if is_secret(cfg) and not executor.leaves_no_trace:
+        raise ValueError(
+            "mode=release: this executor may keep who was drawn and what they sent; take another executor="
+        )
+    if isinstance(executor, Distributed) and not is_secret(cfg):
+        return replace(executor, examples=side.examples)
+    return executor
 
 
 def _sum_updates(executor: Executor, work: ClientWork, load: Load) -> SumUpdates:

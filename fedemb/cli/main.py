@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import hydra
 
@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(0 if words else 2)
     verb = words[0]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # mistakes reach `fail` as they are
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # what a lost connection raises is told in one line
     with reported():
         # As `python -m` does, so that _target_: mything.MyUsers finds mything.py where the command is typed.
         if not {"", os.getcwd()} & set(sys.path):
@@ -57,4 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         module = importlib.import_module(f"fedemb.cli.{verb}")
         sys.argv = [f"fedemb {verb}", *overrides(verb, words[1:])]
         app = hydra.main(version_base="1.3", config_path=module.CONFIG_PATH, config_name=module.CONFIG)
-        app(guarded(module.run))()
+        _started(verb, app(guarded(module.run)))
+
+
+def _started(verb: str, command: Callable[[], None]) -> None:
+    """Run the command; as one of several processes if torchrun started them."""
+    if {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+        from fedemb.cli.ranks import lead_or_follow  # other commands need no PyTorch
+
+        lead_or_follow(verb, command)
+    else:
+        command()

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from threading import Event, current_thread, main_thread
-from types import FrameType
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from fedemb.cli import owners
-from fedemb.cli.build import Job, build, is_secret
+from fedemb.cli.build import Job, is_secret, make_repeatable
 from fedemb.cli.errors import INTERRUPTED
 from fedemb.cli.progress import Progress
+from fedemb.cli.ranks import everywhere
 from fedemb.cli.resume import agreed_config, refuse_nothing_to_resume
+from fedemb.cli.stopping import asked_to_stop
 from fedemb.cli.summary import conclude
+from fedemb.core.allocator import keep_freed_memory
 from fedemb.core.params import split, to
 from fedemb.core.rng import SeededNoise, generator
 from fedemb.core.types import Cohort, Params
@@ -56,15 +54,20 @@ def run(cfg: DictConfig) -> None:
     else:
         refuse_nothing_to_resume(cfg, said, folder.path)
         folder.refuse_if_used()
-    torch.backends.cudnn.deterministic = True  # resumed runs are bit-equal
-    torch.backends.cudnn.allow_tf32 = False  # float32 is float32
-    job = build(cfg)
+    make_repeatable()
+    keep_freed_memory()
+    with everywhere(cfg) as job:
+        _start(cfg, job, folder, None if resumed else _saved(cfg, said))
+
+
+def _start(cfg: DictConfig, job: Job, folder: RunFolder, config: str | None) -> None:
+    """Check that all parts fit one another, then train. config: what config.yaml will hold; None if it is there."""
     start = to(job.start.params(job.task, job.seed), job.device)
     last_round(cfg, job, _with_start(Ledger(), job), first_round=0)  # refuses a budget that pays for nothing
     _rehearse(cfg, job, start)
     with folder.locked(), job.load, closing(job.executor):
-        if not resumed:
-            folder.create(_saved(cfg, said))  # all that can be wrong with the command has been found by now
+        if config is not None:
+            folder.create(config)  # all that can be wrong with the command has been found by now
         _train(cfg, job, folder, start)
 
 
@@ -103,7 +106,7 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
     )
     clock.start_round()
     hooks: list[Hook] = [clock.lap, *([WriteDiagnostics(folder=folder.diagnostics)] if simulated else [])]
-    with progress, _asked_to_stop() as asked:
+    with progress, asked_to_stop() as asked:
         state = train(
             job.plan,
             state,
@@ -202,24 +205,3 @@ def _saved(cfg: DictConfig, said: list[str]) -> str:
         kept.seed = None
         said = [word for word in said if not word.startswith("seed=")]
     return f"# {' '.join(['fedemb train', *map(shlex.quote, said)])}\n{OmegaConf.to_yaml(kept)}"
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[Event]:
-    """An event that Ctrl-C and SIGTERM set, so that the round at hand is finished; a second signal ends at once."""
-    asked = Event()
-    if current_thread() is not main_thread():
-        yield asked
-        return
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        asked.set()
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
-
-    before = {kind: signal.signal(kind, ask) for kind in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

@@ -1,4 +1,4 @@
-"""Arithmetic on Params: every function returns new dictionaries and leaves its arguments alone."""
+"""Arithmetic on Params: functions return new dictionaries and leave their arguments alone, all but `add_to`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from fedemb.core.types import Params
 def add(left: Params, right: Params) -> Params:
     """left + right; the same names in both."""
     return {name: value + right[name] for name, value in left.items()}
+
+
+def add_to(total: Params, more: Params) -> None:
+    """total <- total + more, in place: for a total that the caller has made. The names of more."""
+    for name, value in more.items():
+        total[name].add_(value)
 
 
 def sub(left: Params, right: Params) -> Params:
@@ -37,8 +43,13 @@ def zeros_like(params: Params, dtype: torch.dtype | None = None) -> Params:
 
 def norm(params: Params) -> Tensor:
     """Global l2 norm [], accumulated in float64."""
-    squares = [value.double().square().sum() for value in params.values()]
-    return torch.stack(squares).sum().sqrt() if squares else torch.zeros((), dtype=torch.float64)
+    lengths = [torch.linalg.vector_norm(_real(value), dtype=torch.float64) for value in params.values()]
+    return torch.linalg.vector_norm(torch.stack(lengths)) if lengths else torch.zeros((), dtype=torch.float64)
+
+
+def _real(value: Tensor) -> Tensor:
+    """Integers as float64, other numbers as they are."""
+    return value if value.is_floating_point() else value.double()
 
 
 def split(params: Params, belongs: Callable[[str], bool]) -> tuple[Params, Params]:

@@ -59,6 +59,14 @@ class Batcher:
         batch["mask"] = torch.ones(len(batch["label"]))
         return _cut(self.transform(batch, generator(client.seed, "transform")), self.batch_size)
 
+    def num_examples(self, client: VirtualClient) -> int:
+        """How many examples `load` returns, each as often as it is trained on; none is read."""
+        counts = [self.users.num_examples(user) for user in client.users]
+        if self.max_examples_per_user is not None:
+            counts = [min(count, self.max_examples_per_user) for count in counts]
+        examples = self.epochs * sum(counts)
+        return examples if self.max_examples is None else min(examples, self.max_examples)
+
     def _order(self, client: VirtualClient, counts: Sequence[int]) -> np.ndarray:
         """Positions [n] among the examples of all the client's users, in the order they are trained on."""
         kept = self._kept(client, counts)
@@ -81,22 +89,29 @@ class Batcher:
     def _examples(self, client: VirtualClient, counts: Sequence[int], order: np.ndarray) -> Batch:
         """The examples at some positions; where the data set can, no others are read."""
         needed = np.unique(order)
-        if isinstance(self.users, LoadsExamples) and len(needed) < sum(counts):
+        if len(needed) < sum(counts) and isinstance(self.users, LoadsExamples):
             ends = np.cumsum(counts)
             parts = np.split(needed, np.searchsorted(needed, ends[:-1]))
             places = [part - (end - count) for part, end, count in zip(parts, ends, counts, strict=True)]
             loaded, order = self.users.load_examples(client.users, places), np.searchsorted(needed, order)
         else:
             loaded = self.users.load(client.users)
-        return {name: value[torch.from_numpy(order)] for name, value in loaded.items()}
+        order_n = torch.from_numpy(order)
+        return {name: value.index_select(0, order_n) for name, value in loaded.items()}
 
 
 def pad_steps(batches: Sequence[Batch]) -> Batch:
-    """m >= 1 clients of [S, B, ...] with any S to one batch [m, max S, B, ...]; the added steps have mask 0."""
+    """m >= 1 clients of [S, B, ...] with any S to one batch [m, max S, B, ...]; the added steps have mask 0.
+
+    In memory the clients lie side by side within an image's place, [max S, B, m, ...], as joint kernels want them.
+    """
     if not batches:
         raise ValueError("pad_steps needs at least one client, got an empty list")
     steps = max(len(batch["mask"]) for batch in batches)
-    return {name: torch.stack([_lengthen(name, batch[name], steps) for batch in batches]) for name in batches[0]}
+    return {
+        name: torch.stack([_lengthen(name, batch[name], steps) for batch in batches], dim=2).movedim(2, 0)
+        for name in batches[0]
+    }
 
 
 def _cut(batch: Batch, batch_size: int) -> Batch:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 
 from fedemb.client.work import ClientState, ClientWork
-from fedemb.core.params import add, to, zeros_like
+from fedemb.core.params import add_to, to, zeros_like
 from fedemb.core.types import Batch, Cohort, Diagnostics, Params, VirtualClient
 from fedemb.privacy.clipping import Clipping
 
@@ -75,7 +75,7 @@ class Sequential(Executor):
             for step in trained:
                 state = work.step(shared, state, {name: value[step] for name, value in batches.items()})
             clipped, norm = clipping(work.finish(shared, state))
-            total = add(total, clipped)
+            add_to(total, clipped)
             norms.append(norm)
             finals.append(state._replace(params={}, slots={}))
         return total, diagnose(norms, finals)

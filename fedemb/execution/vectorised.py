@@ -1,25 +1,34 @@
-"""Many virtual clients at once: one vmapped step for a chunk of them, as many as fit a memory setting.
+"""Many virtual clients at once: one step for a chunk of them, as many as fit a memory setting.
 
 Shapes: c clients in a chunk, S local steps of the longest of them, B images in a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.func import vmap
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from fedemb.client.work import ClientState, ClientWork
 from fedemb.core import check
-from fedemb.core.params import add, stack, to
+from fedemb.core.params import add_to, stack, to
 from fedemb.core.types import Batch, Cohort, Diagnostics, Params, VirtualClient
 from fedemb.data.batching import pad_steps
+from fedemb.execution.capture import Captured, Kernels, over_clients
 from fedemb.execution.executor import IDLE, Executor, Load, diagnose, zero_sum
 from fedemb.execution.memory import client_bytes
 from fedemb.privacy.clipping import Clipping
+
+Step: TypeAlias = Callable[[ClientWork, Params, ClientState, Batch], ClientState]
+"""(work, shared parameters, one client's state, its batch) -> its next state."""
+
+_FASTEST_GIB = {True: 5 / 256, False: 2.0}  # on a CPU; elsewhere
 
 
 def stack_states(states: Sequence[ClientState]) -> ClientState:
@@ -48,16 +57,18 @@ def equal_chunks(clients: int, most: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Vectorised(Executor):
-    """Clients in chunks under vmap; ragged clients are padded with masked steps.
+    """Clients in chunks, each of whose local steps is one list of kernel calls; short clients rest on masked steps.
 
-    memory_gib: bound, in 2^30 bytes, on what one step of a chunk may hold beside the clients' images; one client runs
-        whatever the bound.
+    memory_gib: bound, in 2^30 bytes, on what a chunk may hold beside the clients' images; one client runs whatever the
+        bound. None: what is fastest, which on a CPU is what its caches hold.
     """
 
-    memory_gib: float = 2.0
+    memory_gib: float | None = None
+    _captured: Captured = field(default_factory=Captured, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check.positive("memory_gib", self.memory_gib)
+        if self.memory_gib is not None:
+            check.positive("memory_gib", self.memory_gib)
 
     def clipped_sum(
         self, work: ClientWork, clipping: Clipping, shared: Params, cohort: Cohort, load: Load
@@ -66,13 +77,17 @@ class Vectorised(Executor):
         total, norms, finals = zero_sum(work, shared, clipping), list[Tensor](), list[ClientState]()
         for clients, batches in self._chunks(work, shared, cohort, load):
             states = self._train(work, shared, clients, batches)
-            updates = vmap(work.finish, in_dims=(None, 0))(shared, states)
-            clipped, lengths = vmap(clipping)(updates)
-            total = add(total, {name: value.sum(0) for name, value in clipped.items()})
-            norms += list(lengths)
+            norms += self._add_clipped(total, clipping, vmap(work.finish, in_dims=(None, 0))(shared, states))
             finals += [ClientState({}, {}, *scalars) for scalars in zip(*states[2:], strict=True)]
         real = len(cohort.clients)
         return total, diagnose(norms[:real], finals[:real])
+
+    def _add_clipped(self, total: Params, clipping: Clipping, updates: Params) -> list[Tensor]:
+        """Add c clipped updates [c, ...] to the total, in place; the norms before clipping."""
+        clipped, norms = vmap(clipping)(updates)
+        for slot in range(len(norms)):
+            add_to(total, {name: value[slot] for name, value in clipped.items()})
+        return list(norms)
 
     def _chunks(
         self, work: ClientWork, shared: Params, cohort: Cohort, load: Load
@@ -84,10 +99,9 @@ class Vectorised(Executor):
         """
         device, size, ready = next(iter(shared.values())).device, 0, list[Batch]()
         for position, (client, batches) in enumerate(zip(cohort.clients, load(cohort.clients), strict=True)):
-            ready.append(to(batches, device))
+            ready.append(batches)
             if not size:
-                needed = client_bytes(work, shared, client, ready[0])
-                size = equal_chunks(len(cohort.clients), int(self.memory_gib * 2**30 // needed))
+                size = equal_chunks(len(cohort.clients), self._most(work, shared, client, to(batches, device)))
             if len(ready) == size or position + 1 == len(cohort.clients):
                 clients = cohort.clients[position + 1 - len(ready) : position + 1]
                 idle = {name: value[:0] for name, value in ready[0].items()}
@@ -95,17 +109,43 @@ class Vectorised(Executor):
                 yield [*clients, *[IDLE] * missing], [*ready, *[idle] * missing]
                 ready = []
 
+    def _most(self, work: ClientWork, shared: Params, client: VirtualClient, batches: Batch) -> int:
+        """How many clients fit in memory_gib; may be 0."""
+        inputs = [*shared.values(), *(value[:0] for value in batches.values())]
+        needed = self._captured.get(
+            "bytes", work, (*shared, *batches), inputs, lambda: client_bytes(work, shared, client, batches)
+        )
+        gib = self.memory_gib or _FASTEST_GIB[batches["mask"].device.type == "cpu"]
+        return int(gib * 2**30 // needed)
+
     def _train(
         self, work: ClientWork, shared: Params, clients: Sequence[VirtualClient], batches: Sequence[Batch]
     ) -> ClientState:
         """All local steps of one chunk: states [c, ...]."""
-
-        def step(shared: Params, state: ClientState, batch: Batch) -> ClientState:
-            return select(batch["mask"].any(), work.step(shared, state, batch), state)
-
         padded = pad_steps(batches)
+        active = padded["mask"].any(dim=2)  # [c, S]: a step needs a real example
+        everybody, padded = active.all(dim=0).tolist(), to(padded, next(iter(shared.values())).device)
         states = stack_states([work.begin(shared, client) for client in clients])
-        for index in range(padded["mask"].shape[1]):
+        own, structure = tree_flatten(states)
+        names, common = (*shared, *states.params, *padded), list(shared.values())
+        for index in range(active.shape[1]):
+            step = _step if everybody[index] else _step_or_rest
             batch = {name: value[:, index] for name, value in padded.items()}
-            states = vmap(step, in_dims=(None, 0, 0))(shared, states, batch)
-        return states
+            inputs = [*common, *own, *batch.values()]
+
+            def capture(step: Step = step, states: ClientState = states, batch: Batch = batch) -> Kernels:
+                return over_clients(partial(step, work), shared, states, batch)
+
+            own = self._captured.get(step.__name__, work, names, inputs, capture)(*inputs)
+        trained: ClientState = tree_unflatten(own, structure)
+        return trained
+
+
+def _step(work: ClientWork, shared: Params, state: ClientState, batch: Batch) -> ClientState:
+    """A step of a client that has examples for it."""
+    return work.step(shared, state, batch)
+
+
+def _step_or_rest(work: ClientWork, shared: Params, state: ClientState, batch: Batch) -> ClientState:
+    """A step, or none if the batch is padding alone."""
+    return select(batch["mask"].any(), work.step(shared, state, batch), state)

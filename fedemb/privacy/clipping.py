@@ -30,9 +30,14 @@ def clip(update: Params, clip_norm: float) -> tuple[Params, Tensor]:
     """
     length = norm(update)
     finite = length.isfinite()
-    factor = torch.clamp(clip_norm * (1.0 - _ROUNDING) / length, max=1.0)
-    clipped = {name: torch.where(finite, value.double() * factor, 0.0) for name, value in update.items()}
-    return clipped, length
+    factor = torch.where(finite, torch.clamp(clip_norm * (1.0 - _ROUNDING) / length, max=1.0), 0.0)
+    return {name: _times(value, factor) for name, value in update.items()}, length
+
+
+def _times(value: Tensor, factor: Tensor) -> Tensor:
+    """value * factor in float64, with 0 * inf = 0 * nan = 0."""
+    copy = value.to(torch.float64, copy=True)
+    return copy.mul_(factor).nan_to_num_(nan=0.0)
 
 
 class Clipping(ABC):

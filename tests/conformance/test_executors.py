@@ -3,6 +3,7 @@
 import pytest
 import torch
 from flower_grid import OverFlower
+from ranks import in_parts, world
 from small import (
     COUNTS,
     RAGGED,
@@ -40,6 +41,17 @@ def test_every_executor_equals_sequential_for_every_work(executor, work):
     assert lengths[0] < 0.99 * lengths[-1]
     assert clip_norm > 1e-2  # far above the tolerance
     check_executor(EXECUTORS[executor], WORKS[work], shared, RAGGED, make_load(), clip_norm=clip_norm)
+
+
+@pytest.fixture(scope="module", params=[1, 2, 3])
+def ranks(request):
+    with world(request.param):
+        yield request.param
+
+
+@pytest.mark.parametrize("work", ["adam-headfirst-cosine-frozen", "momentum-joint-softmax-all"])
+def test_any_number_of_ranks_equals_sequential(ranks, work):
+    check_executor(in_parts(), WORKS[work], WORKS[work].task.init(1), RAGGED, make_load(), clip_norm=0.1)
 
 
 @pytest.mark.parametrize("work", WORKS)

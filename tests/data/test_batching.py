@@ -159,6 +159,7 @@ def test_any_client_has_the_planned_number_of_examples_and_steps(
         transform=KEEP,
     )
     batch = batcher.load(client(*range(len(counts)), seed=seed))
+    assert batcher.num_examples(client(*range(len(counts)), seed=seed)) == len(trained_on(batch))
     expected = epochs * sum(min(count, per_user or 9) for count in counts)
     expected = expected if max_examples is None else min(expected, max_examples)
     assert batch["mask"].sum() == expected

@@ -81,12 +81,13 @@ def make_users(counts=COUNTS, seed=0, shape=(1, SIZE, SIZE)):
 def make_load(users=None, *, batch_size=8, epochs=1, dtype=torch.float32):
     """A function from a virtual client to its batches."""
 
-    def cast(batch, rng):
-        return {**batch, "image": batch["image"].to(dtype), "mask": batch["mask"].to(dtype)}
-
-    transform = Compose(transforms=[LocalLabels(max_classes=CLASSES), ScalePixels(), cast])
+    transform = Compose(transforms=[LocalLabels(max_classes=CLASSES), ScalePixels(), partial(_cast, dtype)])
     users = make_users() if users is None else users
     return Batcher(users=users, batch_size=batch_size, epochs=epochs, transform=transform).load
+
+
+def _cast(dtype, batch, rng):
+    return {**batch, "image": batch["image"].to(dtype), "mask": batch["mask"].to(dtype)}
 
 
 def make_stream(users=None, **settings):

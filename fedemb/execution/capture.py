@@ -1,0 +1,91 @@
+"""A function of one client as a list of kernel calls for c of them: no autograd, no vmap and no modules at run time.
+
+The list is taken once from shapes alone and run whenever they return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor
+from torch.func import functionalize
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+
+from fedemb.core.types import Params
+from fedemb.execution.client_axis import OverClients, PerClient
+from fedemb.execution.simplify import simplified
+
+Result = TypeVar("Result")
+
+OneClient: TypeAlias = Callable[..., Any]
+"""(shared parameters, what a client has of its own, ...) -> its result: trees of tensors. Pure."""
+
+Kernels: TypeAlias = Callable[..., list[Tensor]]
+"""The tensors of all arguments one by one, those of clients with an axis [c] -> those of the results [c, ...]."""
+
+_MOST = 32  # lists of kernel calls that are kept
+
+
+def over_clients(one: OneClient, shared: Params, *own: Any) -> Kernels:
+    """`one` for c clients at once, for inputs with the shapes and strides of these; results are contiguous.
+
+    own: with the axis [c]. Their values do not matter: they are taken as zeros, and control flow that depends on
+        values is an error, as under vmap.
+    """
+    leaves, spec = tree_flatten((shared, *own))
+    common = len(shared)
+    leaves = [*leaves[:common], *map(_zeros, leaves[common:])]
+    clients = len(leaves[-1])
+
+    def flat(*leaves: Tensor) -> list[Tensor]:
+        return tree_leaves(one(*tree_unflatten(list(leaves), spec)))
+
+    graph = make_fx(functionalize(flat))(*leaves[:common], *(leaf[0].contiguous() for leaf in leaves[common:]))
+
+    def batched(*leaves: Tensor) -> list[Tensor]:
+        found = OverClients(graph, clients).run(*leaves[:common], *map(PerClient, leaves[common:]))
+        return [_own(value, clients).contiguous() for value in found]
+
+    with torch.no_grad():
+        kernels: Kernels = simplified(make_fx(batched)(*leaves), leaves)
+    return kernels
+
+
+class Captured:
+    """What follows from shapes and is dear to find out, kept from round to round."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, Any] = {}
+
+    def __reduce__(self) -> tuple[type[Captured], tuple[()]]:
+        """Another process captures anew."""
+        return Captured, ()
+
+    def get(
+        self, what: str, about: object, names: Hashable, inputs: Sequence[Tensor], make: Callable[[], Result]
+    ) -> Result:
+        """make(), or what it gave before for the same purpose, object, names of the inputs, shapes and strides.
+
+        about: what `make` depends on beside its inputs, compared by identity.
+        """
+        layouts = tuple((value.shape, value.stride(), value.dtype, value.device) for value in inputs)
+        key = (what, id(about), names, layouts)
+        if key not in self._kept:
+            if len(self._kept) == _MOST:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = about, make()  # `about` lives as long as its id is a key
+        found: Result = self._kept[key][1]
+        return found
+
+
+def _zeros(like: Tensor) -> Tensor:
+    """In the same layout, gaps included."""
+    return torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=like.device).zero_()
+
+
+def _own(value: PerClient | Tensor, clients: int) -> Tensor:
+    """[c, ...], also of a value that is the same for all."""
+    return value.value if isinstance(value, PerClient) else value.expand(clients, *value.shape)

@@ -1,0 +1,131 @@
+"""One client's graph over many clients: every operator with a rule against vmap, and what goes without a rule."""
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.functional import avg_pool2d, dropout, max_pool2d
+from torch.utils._pytree import tree_leaves
+
+from fedemb.execution.capture import Captured, over_clients
+
+CLIENTS, IMAGES = 3, 4
+
+
+class Net(nn.Module):
+    """A layer of every kind that has a rule, and some that have none."""
+
+    def __init__(self, kind):
+        super().__init__()
+        parts = {"plain": 1, "groups": 2, "transposed": 1, "depthwise": 4, "strided": 1, "no bias": 1}[kind]
+        make = nn.ConvTranspose2d if kind == "transposed" else nn.Conv2d
+        self.first = nn.Conv2d(2, 4, 3, padding=1)
+        stride = 2 if kind == "strided" else 1
+        self.second = make(4, 4, 3, stride=stride, padding=1, groups=parts, bias=kind != "no bias")
+        self.norm = nn.GroupNorm(2, 4)
+        self.output = nn.LazyLinear(5)
+
+    def forward(self, images):
+        maps = max_pool2d(nn.functional.relu(self.first(images), inplace=True), 2)
+        maps = avg_pool2d(self.norm(self.second(maps)).tanh(), 2)
+        return self.output(maps.flatten(1))
+
+
+def stacked(value, stream):
+    return torch.randn(CLIENTS, *value.shape, generator=stream, dtype=torch.float64)
+
+
+def gradient(model, params, images):
+    """d/d params of a loss that every output enters by its own weight."""
+
+    def loss(params):
+        outputs = functional_call(model, params, (images,))
+        return (outputs.square() * torch.arange(1.0, 6.0, dtype=torch.float64)).sum()
+
+    return grad(loss)(params)
+
+
+@pytest.mark.parametrize("kind", ["plain", "groups", "transposed", "depthwise", "strided", "no bias"])
+@pytest.mark.parametrize("frozen", [(), ("first.weight", "norm.bias"), ("second.weight", "output.weight")])
+def test_gradients_equal_vmap(kind, frozen):
+    """Channels or clients swapped where they lie side by side, and parameters that are the same for all clients."""
+    stream, model = torch.Generator().manual_seed(0), Net(kind).double()
+    model(torch.zeros(1, 2, 8, 8, dtype=torch.float64))
+    params = {name: value.detach() for name, value in model.named_parameters()}
+    common = {name: value for name, value in params.items() if name in frozen}
+    own = {name: stacked(value, stream) for name, value in params.items() if name not in frozen}
+    images = torch.randn(CLIENTS, IMAGES, 2, 8, 8, generator=stream, dtype=torch.float64)
+
+    def one(common, own, images):
+        found = gradient(model, {**common, **own}, images)
+        return {name: found[name] for name in own}
+
+    found = over_clients(one, common, own, images)(*tree_leaves((common, own, images)))
+    wanted = vmap(one, in_dims=(None, 0, 0))(common, own, images)
+    torch.testing.assert_close(found, list(wanted.values()), rtol=1e-10, atol=1e-10)
+
+
+def test_inputs_are_left_alone_and_results_are_their_own():
+    """Memory is written over only where nobody else can see it."""
+    value = torch.randn(CLIENTS, 4, generator=torch.Generator().manual_seed(0))
+    before = value.clone()
+
+    def one(common, value):
+        twice = value + value
+        return twice, twice.relu(), (value.relu() + 1).relu()
+
+    run = over_clients(one, {}, value)
+    first = run(value)
+    kept = [result.clone() for result in first]
+    run(-value)
+    assert torch.equal(value, before)
+    torch.testing.assert_close(first, kept, rtol=0, atol=0)
+    wanted = [2 * value, (2 * value).relu(), value.relu() + 1]
+    torch.testing.assert_close(first, wanted, rtol=0, atol=0)
+    assert all(result.is_contiguous() for result in first)
+
+
+def test_inputs_with_gaps_in_memory():
+    """A step's batch is a slice of all steps; a layout mistaken for another would read a neighbour's images."""
+    whole = torch.randn(CLIENTS, 5, 4, 6, generator=torch.Generator().manual_seed(0))
+    part = whole[:, 2]
+
+    def one(common, images):
+        return images.transpose(0, 1).flatten() * 2, images.T.reshape(3, 8).sum(0)
+
+    run = over_clients(one, {}, part)
+    for step in (0, 2, 4):
+        wanted = vmap(lambda images: one({}, images))(whole[:, step])
+        torch.testing.assert_close(run(whole[:, step]), list(wanted))
+
+
+def test_a_result_that_is_the_same_for_all_clients_is_repeated():
+    [found] = over_clients(lambda common, own: common["w"] * 3, {"w": torch.ones(2)}, torch.zeros(CLIENTS))(
+        torch.ones(2), torch.zeros(CLIENTS)
+    )
+    assert found.tolist() == [[3.0, 3.0]] * CLIENTS
+
+
+def test_random_numbers_within_a_step_are_refused():
+    """A captured draw would be shared by all clients."""
+    with pytest.raises(RuntimeError, match="draws random numbers"):
+        over_clients(lambda common, own: dropout(own), {}, torch.ones(CLIENTS, 4))
+
+
+def test_capture_is_kept_by_shapes_strides_names_and_purpose():
+    kept, made = Captured(), []
+    value, about = torch.zeros(2, 3), object()
+
+    def get(what, about, names, *inputs):
+        return kept.get(what, about, names, inputs, lambda: made.append(what) or len(made))
+
+    assert get("step", about, ("a",), value) == get("step", about, ("a",), torch.ones(2, 3)) == 1
+    others = [
+        get("rest", about, ("a",), value),
+        get("step", object(), ("a",), value),
+        get("step", about, ("b",), value),
+        get("step", about, ("a",), value.T.contiguous().T),
+        get("step", about, ("a",), value.double()),
+    ]
+    assert others == [2, 3, 4, 5, 6]
+    assert get("step", about, ("a",), value) == 1
