@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, fx
-from torch._ops import OpOverload
+from torch._ops import OpOverload, OpOverloadPacket
 
 aten = torch.ops.aten
 
@@ -152,15 +152,20 @@ def _writing_over(target: Any, position: int) -> tuple[OpOverload[..., Any], str
     if not isinstance(target, OpOverload) or torch.Tag.pointwise not in target.tags:
         return None
     packet, wanted = target.overloadpacket, _signature(target)
-    for overload in map(packet.__getattr__, packet.overloads()):
+    for overload in _overloads(packet):
         out = [argument.name for argument in overload._schema.arguments if argument.is_out]
         if len(out) == 1 and _signature(overload) == wanted and torch.Tag.generated not in overload.tags:
             return overload, out[0]
     over_first = getattr(aten, f"{packet.__name__}_", None) if position == 0 else None
-    for overload in map(over_first.__getattr__, over_first.overloads()) if over_first is not None else ():
+    for overload in [] if over_first is None else _overloads(over_first):
         if _signature(overload) == wanted:
             return overload, None
     return None
+
+
+def _overloads(packet: OpOverloadPacket[..., Any]) -> list[OpOverload[..., Any]]:
+    """By getattr and no other way: `__getattr__` makes a new operator and frees the one that PyTorch still points to."""
+    return [getattr(packet, name) for name in packet.overloads()]
 
 
 def _signature(operator: OpOverload[..., Any]) -> list[tuple[str, str]]:
