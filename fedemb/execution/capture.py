@@ -5,7 +5,8 @@ The list is taken once from shapes alone and run whenever they return.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
 import torch
@@ -27,13 +28,17 @@ Kernels: TypeAlias = Callable[..., list[Tensor]]
 """The tensors of all arguments one by one, those of clients with an axis [c] -> those of the results [c, ...]."""
 
 _MOST = 32  # lists of kernel calls that are kept
+_NOT_TOGETHER = ("value out of a tracing tensor", "dynamic shape", "batching rule", "data-dependent control flow")
 
 
-def over_clients(one: OneClient, shared: Params, *own: Any) -> Kernels:
+def over_clients(one: OneClient, shared: Params, *own: Any, spent: int = 0) -> Kernels:
     """`one` for c clients at once, for inputs with the shapes and strides of these; results are contiguous.
 
     own: with the axis [c]. Their values do not matter: they are taken as zeros, and control flow that depends on
         values is an error, as under vmap.
+    spent: of `own`, so many from the first on have memory that the call may write over: what goes in is lost, and
+        what comes out shares no memory with anything else that goes in.
+    Raises: ValueError in one line for what cannot be done for several clients at once.
     """
     leaves, spec = tree_flatten((shared, *own))
     common = len(shared)
@@ -43,15 +48,31 @@ def over_clients(one: OneClient, shared: Params, *own: Any) -> Kernels:
     def flat(*leaves: Tensor) -> list[Tensor]:
         return tree_leaves(one(*tree_unflatten(list(leaves), spec)))
 
-    graph = make_fx(functionalize(flat))(*leaves[:common], *(leaf[0].contiguous() for leaf in leaves[common:]))
+    with _one_line():
+        graph = make_fx(functionalize(flat))(*leaves[:common], *(leaf[0].contiguous() for leaf in leaves[common:]))
 
     def batched(*leaves: Tensor) -> list[Tensor]:
         found = OverClients(graph, clients).run(*leaves[:common], *map(PerClient, leaves[common:]))
         return [_own(value, clients).contiguous() for value in found]
 
-    with torch.no_grad():
-        kernels: Kernels = simplified(make_fx(batched)(*leaves), leaves)
+    with torch.no_grad(), _one_line():
+        written = range(common, common + len(tree_leaves(own[:spent])))
+        kernels: Kernels = simplified(make_fx(batched)(*leaves), leaves, written)
     return kernels
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """What PyTorch says of code that needs values, or that it has no rule for, as a ValueError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _NOT_TOGETHER):
+            raise
+        raise ValueError(
+            f"a local step does what cannot be done for several clients at once ({str(error).splitlines()[0]}): take "
+            "executor=sequential, or write it without control flow and shapes that depend on values"
+        ) from error
 
 
 class Captured:

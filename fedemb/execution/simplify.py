@@ -2,74 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, fx
-from torch._ops import OpOverload, OpOverloadPacket
+
+from fedemb.execution.layouts import Layouts, last_uses, layouts_of
+from fedemb.execution.reuse import part_results, reuse
 
 aten = torch.ops.aten
 
 
-class Layout(NamedTuple):
-    """Where a tensor lies."""
-
-    storage: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    offset: int
-    dtype: torch.dtype
-
-
-Layouts: TypeAlias = dict[fx.Node, Layout]
-
-
-def simplified(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> fx.GraphModule:
+def simplified(graph: fx.GraphModule, inputs: Sequence[Tensor], spent: Collection[int] = ()) -> fx.GraphModule:
     """A graph of aten operators without mutations, changed in place, for inputs of these shapes and strides, so that
 
     - each call is made once with the same arguments,
     - a view of a view is taken from the first tensor, and none where nothing changes,
     - what is not used is not computed,
+    - a matrix product that is added to a spent input is added by the product's own kernel,
     - an entry-wise operator writes over an argument that nobody needs afterwards.
+
+    spent: numbers of the inputs, no two of which share memory, that may be written over. The results share memory with
+        one another and with other inputs nowhere, so that they can be such inputs of the next call.
     """
+    free = [node for number, node in enumerate(graph.graph.find_nodes(op="placeholder")) if number in spent]
     _share(graph.graph)
-    _shorten_views(graph.graph, _layouts(graph, inputs))
+    _shorten_views(graph.graph, layouts_of(graph, inputs))
     _share(graph.graph)
     graph.graph.eliminate_dead_code()
-    graph.recompile()
-    _reuse(graph.graph, _layouts(graph, inputs))
+    part_results(graph.graph, layouts_of(graph, inputs), free)
+    _add_by_product(graph.graph, layouts_of(graph, inputs), free)
+    graph.graph.eliminate_dead_code()
+    reuse(graph.graph, layouts_of(graph, inputs), free)
     graph.graph.lint()
     graph.recompile()
     return graph
-
-
-class _Look(fx.Interpreter):
-    """Runs a graph and notes where each result lies; storages are numbered, and a view has its argument's number."""
-
-    def __init__(self, graph: fx.GraphModule) -> None:
-        super().__init__(graph)
-        self.found: Layouts = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        given = {_storage(self.env[arg]): self.found[arg].storage for arg in n.all_input_nodes if arg in self.found}
-        result = super().run_node(n)
-        if isinstance(result, Tensor):
-            number = given.get(_storage(result), len(self.found))
-            shape, strides = tuple(result.shape), result.stride()
-            self.found[n] = Layout(number, shape, strides, int(result.storage_offset()), result.dtype)
-        return result
-
-
-def _storage(value: Tensor) -> int:
-    """The same for tensors that share memory; may come back once they are gone."""
-    return int(value.untyped_storage()._cdata)
-
-
-def _layouts(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> Layouts:
-    look = _Look(graph)
-    look.run(*inputs)
-    return look.found
 
 
 def _share(graph: fx.Graph) -> None:
@@ -102,72 +69,25 @@ def _shorten_views(graph: fx.Graph, layouts: Layouts) -> None:
             node.replace_all_uses_with(view)
 
 
-def _reuse(graph: fx.Graph, layouts: Layouts) -> None:
-    """Let entry-wise operators write their result over an argument whose memory is not read again."""
-    nodes = list(graph.nodes)
-    last_use: dict[int, int] = {}
-    for place, node in enumerate(nodes):
-        last_use |= {layouts[arg].storage: place for arg in node.all_input_nodes if arg in layouts}
-    given = {layouts[node].storage for node in nodes if node.op != "call_function" and node in layouts}
-    for place, node in enumerate(nodes):
-        if node.op != "call_function" or node not in layouts:
-            continue
-        ours = layouts[node]
-        for position, arg in enumerate(node.args):
-            theirs = layouts.get(arg) if isinstance(arg, fx.Node) else None
-            if theirs is None or theirs[1:] != ours[1:] or not _is_dense(ours):
-                continue
-            free = theirs.storage not in given and last_use[theirs.storage] == place
-            variant = _writing_over(node.target, position) if free else None
-            if variant is not None:
-                node.target, name = variant
-                node.kwargs = node.kwargs if name is None else {**node.kwargs, name: arg}
-                last_use[theirs.storage] = last_use.get(ours.storage, place)
-                _rename(layouts, ours.storage, theirs.storage)
-                break
+def _add_by_product(graph: fx.Graph, layouts: Layouts, spent: Collection[fx.Node]) -> None:
+    """value + s rate (left right), of a spent value that is not read again, as one product that adds (s rate left).
 
-
-def _rename(layouts: Layouts, old: int, new: int) -> None:
-    """A result lies from now on where its argument lay."""
-    for node, layout in layouts.items():
-        if layout.storage == old:
-            layouts[node] = layout._replace(storage=new)
-
-
-def _is_dense(layout: Layout) -> bool:
-    """Is every entry in a place of its own, without gaps?"""
-    expected = 1
-    for stride, size in sorted(zip(layout.strides, layout.shape, strict=True)):
-        if size != 1:
-            if stride != expected:
-                return False
-            expected *= size
-    return True
-
-
-def _writing_over(target: Any, position: int) -> tuple[OpOverload[..., Any], str | None] | None:
-    """The same entry-wise operator that writes over the argument at this position, and the name of the argument that
-    says where to (None: it always writes over its first); None if there is none that saves the copy.
+    Shapes: value [c, n, k], rate [c, 1, 1], left [c, n, b], right [c, b, k]; the product [c, n, k] is never written.
     """
-    if not isinstance(target, OpOverload) or torch.Tag.pointwise not in target.tags:
-        return None
-    packet, wanted = target.overloadpacket, _signature(target)
-    for overload in _overloads(packet):
-        out = [argument.name for argument in overload._schema.arguments if argument.is_out]
-        if len(out) == 1 and _signature(overload) == wanted and torch.Tag.generated not in overload.tags:
-            return overload, out[0]
-    over_first = getattr(aten, f"{packet.__name__}_", None) if position == 0 else None
-    for overload in [] if over_first is None else _overloads(over_first):
-        if _signature(overload) == wanted:
-            return overload, None
-    return None
-
-
-def _overloads(packet: OpOverloadPacket[..., Any]) -> list[OpOverload[..., Any]]:
-    """By getattr and no other way: `__getattr__` makes a new operator and frees the one that PyTorch still points to."""
-    return [getattr(packet, name) for name in packet.overloads()]
-
-
-def _signature(operator: OpOverload[..., Any]) -> list[tuple[str, str]]:
-    """Names and types of what goes in."""
-    return [(a.name, str(a.type)) for a in operator._schema.arguments if not a.is_out]
+    last_use = last_uses(graph, layouts)
+    for place, node in enumerate(list(graph.nodes)):
+        if node.target is not aten.addcmul.default:
+            continue
+        value, product, rate = node.args
+        is_product = product.target is aten.bmm.default and len(product.users) == 1
+        if not is_product or value not in spent or last_use[layouts[value].storage] != place:
+            continue
+        left, right = product.args
+        one_rate = layouts[rate].shape[1:] == (1, 1)
+        if one_rate and layouts[left].shape[2] < layouts[right].shape[2]:
+            with graph.inserting_before(node):
+                scaled = graph.call_function(aten.mul.Tensor, (left, rate))
+                added = graph.call_function(
+                    aten.baddbmm.default, (value, scaled, right), {"alpha": node.kwargs.get("value", 1)}
+                )
+            node.replace_all_uses_with(added)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
-from torch.nn.functional import avg_pool2d, dropout, max_pool2d
+from torch.nn.functional import avg_pool2d, dropout, max_pool2d, one_hot
 from torch.utils._pytree import tree_leaves
 
 from fedemb.execution.capture import Captured, over_clients
@@ -108,8 +108,26 @@ def test_a_result_that_is_the_same_for_all_clients_is_repeated():
 
 def test_random_numbers_within_a_step_are_refused():
     """A captured draw would be shared by all clients."""
-    with pytest.raises(RuntimeError, match="draws random numbers"):
+    with pytest.raises(ValueError, match="draws random numbers"):
         over_clients(lambda common, own: dropout(own), {}, torch.ones(CLIENTS, 4))
+
+
+@pytest.mark.parametrize(
+    "needs_values",
+    [
+        lambda common, own: own if float(own.sum()) > 0 else -own,
+        lambda common, own: own[own > 0],
+        lambda common, own: one_hot(own.long(), 4),
+    ],
+)
+def test_a_step_that_needs_values_is_refused_in_one_line(needs_values):
+    line = (
+        r"^a local step does what cannot be done for several clients at once \(.*\): take executor=sequential, or .*$"
+    )
+    with pytest.raises(ValueError, match=line):
+        over_clients(needs_values, {}, torch.ones(CLIENTS, 4))
+    with pytest.raises(RuntimeError, match="size of tensor a"):  # any other mistake stays what it is
+        over_clients(lambda common, own: own + torch.ones(3), {}, torch.ones(CLIENTS, 4))
 
 
 def test_capture_is_kept_by_shapes_strides_names_and_purpose():
