@@ -5,6 +5,7 @@ What is loaded, and in which order, does not depend on the workers: none, thread
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
@@ -27,7 +28,10 @@ class Prefetch:
     """Virtual clients -> their batches, in the order asked for. Its workers last over the rounds; to be closed.
 
     Made by `none`, `threads` or `processes`. Pickled, it arrives as it was made: with workers of its own, not started.
+    waited: seconds for which a caller has waited for batches so far, all calls together; None before it asks for any.
     """
+
+    waited: float | None
 
     def __init__(
         self,
@@ -36,7 +40,7 @@ class Prefetch:
         again: Callable[[], Prefetch],
     ) -> None:
         """again: makes another one like this."""
-        self._stream, self._close, self._again = stream, close, again
+        self._stream, self._close, self._again, self.waited = stream, close, again, None
 
     def __reduce__(self) -> tuple[Callable[[], Prefetch], tuple[()]]:
         return self._again, ()
@@ -46,7 +50,12 @@ class Prefetch:
 
         Raises: what loading a client raises, at its turn; DeadWorkerError if a worker process died.
         """
-        return self._stream(clients)
+        stream = self._stream(clients)
+        for _ in clients:
+            started = time.perf_counter()
+            batches = next(stream)
+            self.waited = (self.waited or 0.0) + time.perf_counter() - started
+            yield batches
 
     def close(self) -> None:
         """Let go of the workers."""

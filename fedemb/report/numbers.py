@@ -35,6 +35,11 @@ def metric(value: float | None) -> str:
     return DASH if value is None else f"{value:.4f}"
 
 
+def share(value: float | None) -> str:
+    """A fraction in percent: 0.034 -> "3.4%"."""
+    return DASH if value is None else f"{100 * value:.1f}%"
+
+
 def plain(value: Any) -> str:
     """Any scalar: whole numbers in groups of three, other numbers with four digits."""
     if value is None or value == "":

@@ -11,6 +11,7 @@ from fedemb.report.figures import Line, line_chart
 from fedemb.report.record import NOT_COVERED
 from fedemb.report.summary import EMA, RunSummary
 from fedemb.report.tables import grid_table, labelled, pairs_table
+from fedemb.report.timing import timing_rows
 
 _PRIVACY_LABELS = {
     "unit": "Unit of privacy",
@@ -121,19 +122,11 @@ def curves(run: RunSummary) -> str:
 
 def details(run: RunSummary) -> str:
     """Settings behind ε, timing, data and versions."""
-    timing = run.section("timing")
-    clock = [
-        ("Whole run", numbers.duration(timing.get("seconds"))),
-        ("One round", numbers.duration(timing.get("seconds_per_round"))),
-        ("Client updates per second", numbers.plain(timing.get("client_updates_per_second"))),
-        ("Images per second", numbers.plain(timing.get("examples_per_second"))),
-        ("Peak memory", numbers.memory(timing.get("peak_memory_bytes"))),
-    ]
     hidden = ("epsilon", "epsilon_attack", "delta", "claim")
     settings = labelled(run.section("privacy"), _PRIVACY_LABELS, skip=hidden)
     versions = [(name, str(version)) for name, version in run.section("versions").items()]
     right = [
-        pairs_table("Time and memory", clock if timing else []),
+        pairs_table("Time and memory", timing_rows(run.section("timing"))),
         pairs_table("Data", labelled(run.section("data"), _DATA_LABELS)),
         pairs_table("Versions", versions),
     ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from fedemb.core.files import write_atomically
 from fedemb.core.types import Diagnostics, Params
@@ -33,13 +34,19 @@ class Clock:
 
     elapsed: seconds in earlier processes. training: seconds within rounds.
     examples: images that those rounds trained on, an exact private number; None where it must not be kept.
+    waiting: seconds of those rounds in which nothing was trained as batches were not there yet; None if other
+        processes loaded all of them.
+    waited: such seconds of this process so far.
     """
 
     elapsed: float = 0.0
     training: float = 0.0
     examples: float | None = None
+    waiting: float | None = None
+    waited: Callable[[], float | None] = lambda: None
     _started: float = field(default_factory=time.perf_counter)
     _round_started: float = field(default_factory=time.perf_counter)
+    _waited_before: float = 0.0
 
     def seconds(self) -> float:
         """Since the run began, measuring and saving included, pauses between processes left out."""
@@ -52,6 +59,10 @@ class Clock:
     def lap(self, state: RunState, diagnostics: Diagnostics) -> None:
         """The first hook: a round is over."""
         self.training += time.perf_counter() - self._round_started
+        waited = self.waited()
+        if waited is not None:
+            self.waiting = (self.waiting or 0.0) + waited - self._waited_before
+            self._waited_before = waited
         if self.examples is not None:
             self.examples += float(diagnostics.examples.sum())
 
@@ -67,7 +78,12 @@ class Clock:
         """What a later process goes on from; nothing where exact private values must not be kept."""
         if self.examples is None:
             return {}
-        return {"elapsed": self.seconds(), "training": self.training, "examples": self.examples}
+        return {
+            "elapsed": self.seconds(),
+            "training": self.training,
+            "examples": self.examples,
+            "waiting": self.waiting,
+        }
 
 
 @dataclass(kw_only=True)
@@ -79,18 +95,34 @@ class MetricsLog:
 
     @classmethod
     def reopen(cls, path: Path, up_to_round: int) -> MetricsLog:
-        """The rows of an earlier process, without those of rounds that are run again."""
+        """The rows of an earlier process, without those of rounds that are run again.
+
+        Raises: ValueError in one line if the file is not as this class writes it.
+        """
         if not path.exists():
             return cls(path=path)
-        frame = pd.read_csv(path)
-        kept = frame[frame["round"] <= up_to_round].astype(object)
-        rows = kept.where(kept.notna(), None).to_dict("records")
-        return cls(path=path, rows=[{str(name): value for name, value in row.items()} for row in rows])
+        with path.open(newline="", encoding="utf-8") as file:
+            try:
+                rows = [{name: _number(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+                kept = [row for row in rows if int(row["round"]) <= up_to_round]  # type: ignore[arg-type]
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path} is damaged ({error}): restore the file from a copy, or remove it") from None
+        return cls(path=path, rows=kept)
 
     def append(self, row: dict[str, float | None]) -> None:
         """Add a row and write the file."""
         self.rows = [old for old in self.rows if old["round"] != row["round"]] + [row]
-        write_atomically(self.path, pd.DataFrame(self.rows).to_csv(index=False))
+        text = io.StringIO()
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        writer = csv.DictWriter(text, list(names), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomically(self.path, text.getvalue())
+
+
+def _number(cell: str) -> float | None:
+    """A cell as it was; nothing in an empty one."""
+    return (int(cell) if cell.isdigit() else float(cell)) if cell else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,11 +166,11 @@ class Evaluate:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Every `every` rounds: a checkpoint."""
+    """Every `every` rounds: a checkpoint. progress: what a later process goes on from, beside the state."""
 
     every: int
     folder: RunFolder
-    clock: Clock
+    progress: Callable[[], dict[str, Any]]
 
     def __call__(self, state: RunState, diagnostics: Diagnostics) -> None:
         """Save if it is time to."""
@@ -147,7 +179,7 @@ class Checkpoint:
 
     def save(self, state: RunState) -> None:
         """Save now."""
-        checkpoint.save(self.folder.checkpoints, state, self.clock.record())
+        checkpoint.save(self.folder.checkpoints, state, self.progress())
 
 
 @dataclass(frozen=True, kw_only=True)

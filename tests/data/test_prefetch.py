@@ -210,3 +210,19 @@ def test_data_that_cannot_reach_worker_processes_is_one_line(fedemb, tmp_path):
     assert err.count("\n") == 1
     assert "take threads" in err
     assert not (tmp_path / "run").exists()
+
+
+def test_the_time_that_a_caller_waits_is_added_up(monkeypatch):
+    """Not what it does with the batches, and nothing before it asks for any."""
+    clock = itertools.count(0.0, 2.0)  # two seconds between any two looks at it
+    monkeypatch.setattr(prefetch.time, "perf_counter", lambda: next(clock))
+    load = prefetch.none(make_load())
+    assert load.waited is None
+    assert list(load(())) == []
+    assert load.waited is None
+    for _ in load(RAGGED.clients):
+        next(clock)
+    assert load.waited == 2.0 * len(RAGGED.clients)
+    list(load(RAGGED.clients[:2]))
+    assert load.waited == 2.0 * (len(RAGGED.clients) + 2)
+    assert pickle.loads(pickle.dumps(prefetch.none(make_load()))).waited is None

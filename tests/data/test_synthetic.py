@@ -38,6 +38,11 @@ def test_ragged_users_span_the_range_and_may_be_empty():
     assert users.num_examples_total == sum(counts)
 
 
+def test_the_number_of_images_is_known_without_a_pass_over_alike_users(monkeypatch):
+    monkeypatch.setattr(SyntheticUsers, "num_examples", lambda self, user: pytest.fail("a pass over the users"))
+    assert SyntheticUsers(**{**SETTINGS, "num_users": 10**9}).num_examples_total == 6 * 10**9
+
+
 def test_several_labels_a_user():
     users = SyntheticUsers(**{**SETTINGS, "classes": 5, "labels_per_user": 3})
     assert users.load([1])["label"].tolist() == [3, 4, 0, 3, 4, 0]

@@ -45,6 +45,24 @@ def test_log_of_a_new_run_is_empty(tmp_path):
     assert MetricsLog.reopen(tmp_path / "none.csv", up_to_round=7).rows == []
 
 
+def test_a_log_is_read_as_it_was_written(tmp_path):
+    """Whole numbers, infinity, numbers of every size and gaps; a column that came later is empty before."""
+    rows = [{"round": 0, "epsilon": float("inf"), "a": None}, {"round": 10, "epsilon": 1 / 3, "a": 1e-7, "b": 1e20}]
+    log = MetricsLog(path=tmp_path / "metrics.csv")
+    for row in rows:
+        log.append(row)
+    assert log.path.read_text() == "round,epsilon,a,b\n0,inf,,\n10,0.3333333333333333,1e-07,1e+20\n"
+    assert MetricsLog.reopen(log.path, up_to_round=10).rows == [{**rows[0], "b": None}, rows[1]]
+
+
+@pytest.mark.parametrize("text", ["round,a\n1,x\n", "a\n1\n", "round,a\n,1\n", "round,a\n1,2,3\n"])
+def test_a_damaged_log_is_named(tmp_path, text):
+    path = tmp_path / "metrics.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"^[^\n]*metrics\.csv is damaged \([^\n]*\): restore[^\n]*$"):
+        MetricsLog.reopen(path, up_to_round=7)
+
+
 def test_a_round_measured_twice_has_one_row(tmp_path):
     log = MetricsLog(path=tmp_path / "metrics.csv")
     log.append({"round": 1, "recall": 0.1})
@@ -77,7 +95,7 @@ def test_evaluation_happens_on_time_and_in_the_last_round(tmp_path):
 
 def test_checkpoint_hook_saves_every_so_many_rounds(tmp_path):
     folder = RunFolder(path=tmp_path)
-    hook = Checkpoint(every=2, folder=folder, clock=Clock(elapsed=5.0, examples=0.0))
+    hook = Checkpoint(every=2, folder=folder, progress=Clock(elapsed=5.0, examples=0.0).record)
     for round in (1, 2, 3):
         hook(state_at(round), EXACT)
     state, progress = checkpoint.load(folder.checkpoints, Ledger())
@@ -96,6 +114,22 @@ def test_clock_counts_every_example():
     later = Clock(**record)
     assert later.seconds() >= record["elapsed"]
     assert later.examples == 20
+
+
+def test_clock_adds_up_what_was_waited_for_over_processes():
+    """The loader's seconds are since its own start, and None before anything was asked of it."""
+    waited = iter([None, 2.0, 5.0, None, 4.0])
+    clock = Clock(examples=0.0, waited=lambda: next(waited))
+    clock.lap(state_at(1), EXACT)
+    assert clock.record()["waiting"] is None
+    clock.lap(state_at(2), EXACT)
+    clock.lap(state_at(3), EXACT)
+    assert clock.record()["waiting"] == 5.0
+    later = Clock(**clock.record(), waited=lambda: next(waited))
+    later.lap(state_at(4), EXACT)
+    assert later.record()["waiting"] == 5.0
+    later.lap(state_at(5), EXACT)
+    assert later.record()["waiting"] == 9.0
 
 
 def test_clock_without_leave_to_count_keeps_nothing():
