@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -24,10 +24,15 @@ IDLE = VirtualClient(round=0, seed=0, users=())
 class Executor(ABC):
     """Runs the work of a cohort on the device that the parameters are on; to be closed.
 
-    leaves_no_trace: do cohorts, sums and diagnostics stay in memory that ends with the run?
+    follows_the_clock: does the way to the sum, and so its rounding, follow the time that work takes?
     """
 
-    leaves_no_trace: ClassVar[bool] = True
+    follows_the_clock: ClassVar[bool] = False
+
+    @property
+    def leaves_no_trace(self) -> bool:
+        """Do cohorts, sums and diagnostics stay in memory that ends with the run?"""
+        return True
 
     @abstractmethod
     def clipped_sum(
@@ -38,9 +43,30 @@ class Executor(ABC):
         A client without examples, or with a non-finite update, adds zero and keeps its slot. Zero clients sum to zero.
         """
 
+    def record(self) -> dict[str, Any]:
+        """What it has found out and works by from now on, as JSON values; empty by default."""
+        return {}
+
+    def restore(self, record: Mapping[str, Any]) -> None:
+        """Work by what an executor with the same settings found out, in another process."""
+        return
+
     def close(self) -> None:
         """Let go of what it has started; nothing by default."""
         return
+
+
+class TooLargeError(ValueError):
+    """Virtual clients do not fit into the device's memory: what, and how to mend it."""
+
+
+def refuse_following_the_clock(key: str, executor: Executor) -> None:
+    """Raise ValueError for an executor within another that could not go on with its choice after a resume."""
+    if executor.follows_the_clock:
+        raise ValueError(
+            f"{key}: {type(executor).__name__} cannot work within another executor, as its choice would not outlive "
+            f"the process: take {key}=sequential or {key}=vectorised"
+        )
 
 
 def zero_sum(work: ClientWork, shared: Params, clipping: Clipping) -> Params:

@@ -5,10 +5,10 @@ Shapes: c clients in a chunk, S local steps of the longest of them, B images in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,12 +23,16 @@ from fedemb.data.batching import pad_steps
 from fedemb.execution.capture import Captured, Kernels, over_clients
 from fedemb.execution.executor import IDLE, Executor, Load, diagnose, zero_sum
 from fedemb.execution.memory import client_bytes
+from fedemb.execution.room import Room
 from fedemb.privacy.clipping import Clipping
 
 Step: TypeAlias = Callable[[ClientWork, Params, ClientState, Batch], ClientState]
 """(work, shared parameters, one client's state, its batch) -> its next state."""
 
-_FASTEST_GIB = {True: 5 / 256, False: 2.0}  # on a CPU; elsewhere
+Chunk: TypeAlias = Sequence[tuple[VirtualClient, Batch]]
+"""Virtual clients, each with its batches [S, B, ...]."""
+
+_FASTEST_GIB = {True: 3 / 64, False: 2.0}  # on a CPU; elsewhere
 
 
 def stack_states(states: Sequence[ClientState]) -> ClientState:
@@ -61,12 +65,17 @@ class Vectorised(Executor):
 
     memory_gib: bound, in 2^30 bytes, on what a chunk may hold beside the clients' images; one client runs whatever the
         bound. None: what is fastest, which on a CPU is what its caches hold.
+    halvings: how often chunks may be halved for the rest of the run when a GPU's memory runs out. What clients need
+        follows their data, and so would the sizes: 0 where one user's data must not move another's update by rounding.
     """
 
     memory_gib: float | None = None
+    halvings: int = 16
     _captured: Captured = field(default_factory=Captured, init=False, repr=False, compare=False)
+    _room: Room = field(default_factory=Room, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check.at_least("executor.halvings", self.halvings, 0)
         if self.memory_gib is not None:
             check.positive("memory_gib", self.memory_gib)
 
@@ -75,23 +84,31 @@ class Vectorised(Executor):
     ) -> tuple[Params, Diagnostics]:
         """The same sum as `Sequential`, chunk by chunk."""
         total, norms, finals = zero_sum(work, shared, clipping), list[Tensor](), list[ClientState]()
-        for clients, batches in self._chunks(work, shared, cohort, load):
-            states = self._train(work, shared, clients, batches)
-            norms += self._add_clipped(total, clipping, vmap(work.finish, in_dims=(None, 0))(shared, states))
-            finals += [ClientState({}, {}, *scalars) for scalars in zip(*states[2:], strict=True)]
-        real = len(cohort.clients)
-        return total, diagnose(norms[:real], finals[:real])
 
-    def _add_clipped(self, total: Params, clipping: Clipping, updates: Params) -> list[Tensor]:
-        """Add c clipped updates [c, ...] to the total, in place; the norms before clipping."""
-        clipped, norms = vmap(clipping)(updates)
-        for slot in range(len(norms)):
-            add_to(total, {name: value[slot] for name, value in clipped.items()})
-        return list(norms)
+        def clipped(chunk: Chunk) -> tuple[Params, Tensor, ClientState]:
+            states = self._train(work, shared, *zip(*chunk, strict=True))
+            updates = vmap(work.finish, in_dims=(None, 0))(shared, states)
+            updates, lengths = vmap(clipping)(updates)
+            return updates, lengths, states._replace(params={}, slots={})
 
-    def _chunks(
-        self, work: ClientWork, shared: Params, cohort: Cohort, load: Load
-    ) -> Iterator[tuple[Sequence[VirtualClient], list[Batch]]]:
+        for chunk in self._chunks(work, shared, cohort, load):
+            for updates, lengths, states in self._room.in_parts(chunk, clipped, self.halvings):
+                real = min(len(lengths), len(cohort.clients) - len(norms))  # the others fill up: they send nothing
+                for slot in range(real):
+                    add_to(total, {name: value[slot] for name, value in updates.items()})
+                norms += list(lengths[:real])
+                finals += [ClientState({}, {}, *scalars) for scalars in list(zip(*states[2:], strict=True))[:real]]
+        return total, diagnose(norms, finals)
+
+    def record(self) -> dict[str, Any]:
+        """How many clients fit into memory, if chunks were halved."""
+        return self._room.record()
+
+    def restore(self, record: Mapping[str, Any]) -> None:
+        """Start with as many."""
+        self._room.restore(record)
+
+    def _chunks(self, work: ClientWork, shared: Params, cohort: Cohort, load: Load) -> Iterator[Chunk]:
         """Consecutive clients in equal chunks, the last one filled up with clients without users.
 
         The size follows from the shape of a batch and the number of clients, never from anybody's data: kernels round
@@ -105,8 +122,7 @@ class Vectorised(Executor):
             if len(ready) == size or position + 1 == len(cohort.clients):
                 clients = cohort.clients[position + 1 - len(ready) : position + 1]
                 idle = {name: value[:0] for name, value in ready[0].items()}
-                missing = size - len(ready)
-                yield [*clients, *[IDLE] * missing], [*ready, *[idle] * missing]
+                yield [*zip(clients, ready, strict=True), *[(IDLE, idle)] * (size - len(ready))]
                 ready = []
 
     def _most(self, work: ClientWork, shared: Params, client: VirtualClient, batches: Batch) -> int:
@@ -134,7 +150,7 @@ class Vectorised(Executor):
             inputs = [*common, *own, *batch.values()]
 
             def capture(step: Step = step, states: ClientState = states, batch: Batch = batch) -> Kernels:
-                return over_clients(partial(step, work), shared, states, batch)
+                return over_clients(partial(step, work), shared, states, batch, spent=1)
 
             own = self._captured.get(step.__name__, work, names, inputs, capture)(*inputs)
         trained: ClientState = tree_unflatten(own, structure)

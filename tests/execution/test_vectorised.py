@@ -6,6 +6,7 @@ import pytest
 import torch
 from small import RAGGED, make_cohort, make_load, make_work
 
+from fedemb.client.finetune import FineTune
 from fedemb.core.optim import Adam
 from fedemb.core.params import flatten
 from fedemb.execution.executor import Sequential
@@ -56,6 +57,23 @@ def test_every_chunk_size_gives_the_same_sum(size, chunks, chunk_sizes):
 def test_chunks_are_equal_and_as_few_as_fit(clients, most, size):
     """5 clients, at most 4 together: two chunks of 3 waste one place, chunks of 4 would waste three."""
     assert equal_chunks(clients, most) == size
+
+
+class Restless(FineTune):
+    """Sends 1 even where no step was taken."""
+
+    def finish(self, shared, state):
+        return {name: value + 1.0 for name, value in super().finish(shared, state).items()}
+
+
+def test_clients_that_fill_up_a_chunk_send_nothing_whatever_the_work(chunk_sizes):
+    work = Restless(task=WORK.task, optimizer=WORK.optimizer, learning_rate=0.05)
+    shared, clipping = work.task.init(0), FlatClipping(clip_norm=0.3)
+    wanted, _ = Sequential().clipped_sum(work, clipping, shared, RAGGED, STREAM)
+    total, found = chunked(2, RAGGED).clipped_sum(work, clipping, shared, RAGGED, STREAM)
+    assert chunk_sizes == [2, 2, 2]
+    torch.testing.assert_close(flatten(total), flatten(wanted), rtol=0, atol=1e-6)
+    assert len(found.norms) == len(found.losses) == 5
 
 
 def test_chunk_sizes_do_not_depend_on_data(chunk_sizes):

@@ -1,0 +1,70 @@
+"""How many virtual clients fit into memory at once, as far as that shows only when they do not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import torch
+
+from fedemb.execution.executor import TooLargeError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Room:
+    """Gives work in parts, which are halved from then on whenever one does not fit; stderr says so each time."""
+
+    def __init__(self) -> None:
+        self._halved, self._most = 0, 0
+
+    def record(self) -> dict[str, int]:
+        """Empty before the first halving."""
+        return {"halved": self._halved, "most": self._most} if self._halved else {}
+
+    def restore(self, record: Mapping[str, int]) -> None:
+        """Have the room that another one found."""
+        self._halved, self._most = record.get("halved", 0), record.get("most", 0)
+
+    def in_parts(
+        self, items: Sequence[Item], run: Callable[[Sequence[Item]], Result], halvings: int
+    ) -> Iterator[Result]:
+        """run(part) for consecutive parts of the items, one for each virtual client; one that fails gives nothing.
+
+        halvings: how many are allowed, over all calls.
+        Raises: TooLargeError if a single client does not fit, or the halvings are used up.
+        """
+        start = 0
+        while start < len(items):
+            part = items[start : start + (self._most or len(items))]
+            try:
+                result = run(part)
+            except torch.OutOfMemoryError:  # dealt with below, when the failed run's frames are gone
+                fits = False
+            else:
+                fits = True
+            if fits:
+                yield result
+                start += len(part)
+            else:
+                self._halve(len(part), halvings)
+
+    def _halve(self, clients: int, halvings: int) -> None:
+        if clients == 1:
+            raise TooLargeError(
+                "one virtual client does not fit into the device's memory: lower batching.batch_size, or take a "
+                "smaller model"
+            )
+        if self._halved == halvings:
+            raise TooLargeError(
+                f"{clients} virtual clients at once do not fit into the device's memory: lower executor.memory_gib, or "
+                "batching.batch_size"
+            )
+        self._halved, self._most = self._halved + 1, -(-clients // 2)
+        print(
+            f"fedemb: out of memory with {clients} virtual clients at once: at most {self._most} from now on; "
+            "executor.memory_gib sets a bound",
+            file=sys.stderr,
+        )
