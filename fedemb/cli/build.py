@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from fedemb.cli.pricing import check_small
-from fedemb.cli.release import check_size_is_given
+from fedemb.cli.release import check_size_is_given, released
 from fedemb.cli.settings import check_settings
 from fedemb.client.work import ClientWork
 from fedemb.core import check
@@ -278,7 +278,7 @@ class _Discreet:
     def __call__(self, client: VirtualClient) -> Batch:
         try:
             return self.load(client)
-        except (ValueError, OSError):
+        except Exception:  # a data set's own words, whatever their type, may name a user
             raise ValueError(
                 "some user's images cannot be read; mode=release does not say whose: check the data set, e.g. by "
                 "preparing it again, and go on with resume=true"
@@ -287,14 +287,16 @@ class _Discreet:
 
 def _executor(cfg: DictConfig, side: ClientSide) -> Executor:
     """The executor; who trains what follows the sizes of users' data only where exact private values may be kept."""
-    executor: Executor = instantiate(cfg.executor)
-    if is_secret(cfg) and not executor.leaves_no_trace:
-        raise ValueError(
-            "mode=release: this executor may keep who was drawn and what they sent; take another executor="
-        )
+    executor = executor_of(cfg)
     if isinstance(executor, Distributed) and not is_secret(cfg):
         return replace(executor, examples=side.examples)
     return executor
+
+
+def executor_of(cfg: DictConfig) -> Executor:
+    """The executor as every process has it. Raises: ValueError in one line for one that a release cannot have."""
+    executor: Executor = instantiate(cfg.executor)
+    return released(executor) if is_secret(cfg) else executor
 
 
 def _sum_updates(executor: Executor, work: ClientWork, load: Load) -> SumUpdates:

@@ -10,17 +10,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from fedemb.cli.build import build
-from fedemb.data.users import Described, UserDataset
+from fedemb.data.users import digest_of
 from fedemb.execution.flower import Worker
 
 
 def digest(overrides: Sequence[str]) -> str:
     """That of the users that these overrides of `fedemb train` name, as far as they tell."""
-    return _digest(instantiate(_composed(tuple(overrides)).users))
-
-
-def _digest(users: UserDataset) -> str:
-    return f"{users.num_users} {users.checksum if isinstance(users, Described) else ''}"
+    return digest_of(instantiate(_composed(tuple(overrides)).users))
 
 
 @lru_cache(maxsize=1)
@@ -30,7 +26,7 @@ def worker(overrides: tuple[str, ...]) -> Worker:
     Raises: ValueError for a mistake in the overrides.
     """
     job = build(_composed(overrides))
-    return Worker(work=job.work, load=job.load, within=job.executor, data=_digest(job.users))
+    return Worker(work=job.work, load=job.load, within=job.executor, data=digest_of(job.users))
 
 
 def _composed(overrides: tuple[str, ...]) -> DictConfig:

@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import cast
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from fedemb.cli.build import ClientSide, Job, build, client_side, make_repeatable
+from fedemb.cli.build import ClientSide, Job, build, client_side, executor_of, make_repeatable
 from fedemb.cli.errors import MISTAKES, one_line, reported
 from fedemb.cli.stopping import asked_to_stop
 from fedemb.core.allocator import keep_freed_memory
 from fedemb.core.worker_process import DeadWorkerError
+from fedemb.data.users import UserDataset, digest_of
 from fedemb.execution.distributed import Distributed, hear, joined, leads, ranks, tell, together
 
 _SECONDS_BEHIND = 2.0  # torchrun reports the first rank that fails, and ends the others
@@ -43,13 +44,15 @@ def everywhere(cfg: DictConfig) -> Iterator[Job]:
     if ranks() == 1:
         yield build(cfg)
         return
-    executor = instantiate(cfg.executor)
+    executor = executor_of(cfg)
     if not isinstance(executor, Distributed):
         raise ValueError(
             f"torchrun started {ranks()} processes, but one is enough for this executor: take executor=distributed"
         )
     tell(cfg, executor.timeout_seconds)
     job = together(partial(build, cfg), executor.timeout_seconds)
+    tell(digest_of(job.users), executor.timeout_seconds)
+    together(lambda: None, executor.timeout_seconds)  # the others compare
     idle = ranks() - job.plan.sampler.planned_clients
     if idle > 0:
         print(
@@ -83,9 +86,11 @@ def _follow() -> None:
 def _serve(cfg: DictConfig) -> None:
     make_repeatable()
     keep_freed_memory()
-    executor: Distributed = instantiate(cfg.executor)
+    executor = cast(Distributed, executor_of(cfg))  # or rank 0 would not have asked
     side = together(partial(_client_side, cfg), executor.timeout_seconds)
     with side.load:
+        told = hear()
+        together(partial(_refuse_other_users, side.users, told), executor.timeout_seconds)
         executor.serve(side.work, side.load, side.device)
 
 
@@ -95,3 +100,9 @@ def _client_side(cfg: DictConfig) -> ClientSide:
         return client_side(cfg, seed=0)
     except MISTAKES as error:
         raise ValueError(one_line(error)) from error
+
+
+def _refuse_other_users(users: UserDataset, told: str) -> None:
+    """Raise ValueError if these are not rank 0's: a number would be one person here and another one there."""
+    if digest_of(users) != told:
+        raise ValueError("users= are others here than on rank 0: give all machines the same data set")

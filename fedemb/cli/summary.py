@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from fedemb.cli.build import Job, is_secret
+from fedemb.cli.choice import used
 from fedemb.data.sampling import FixedSizeSampler
 from fedemb.data.users import Described
 from fedemb.models.exported import save_model
 from fedemb.privacy.accounting import ACCOUNTANT
 from fedemb.privacy.extrapolation import POPULATIONS, Simulation, prospect
 from fedemb.report import deployments
-from fedemb.report.numbers import lower, small, upper
+from fedemb.report.numbers import lower, share, small, upper
 from fedemb.report.page import write_page
 from fedemb.report.record import NOT_COVERED, claim, versions, write_record
 from fedemb.server.hooks import NOT_METRICS, Clock, MetricsLog
@@ -130,19 +131,18 @@ def _metrics(log: MetricsLog, round: int) -> dict[str, float | None]:
 
 def _timing(cfg: DictConfig, job: Job, clock: Clock, rounds: int) -> dict[str, Any]:
     """Speed, and the peak of memory; all of them follow the amount of private data, so that nothing is released."""
-    names = ("seconds", "seconds_per_round", "client_updates_per_second", "examples_per_second", "peak_memory_bytes")
-    if clock.examples is None:
-        return dict.fromkeys(names)
     kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     training = max(clock.training, 1e-9)
-    values = (
-        clock.seconds(),
-        clock.training / max(rounds, 1),
-        rounds * job.plan.sampler.planned_clients / training,
-        clock.examples / training,
-        kibibytes * (1 if sys.platform == "darwin" else 1024),
-    )
-    return dict(zip(names, values, strict=True))
+    timing = {
+        "seconds": clock.seconds(),
+        "seconds_per_round": clock.training / max(rounds, 1),
+        "client_updates_per_second": rounds * job.plan.sampler.planned_clients / training,
+        "examples_per_second": (clock.examples or 0.0) / training,
+        "waiting_for_data_fraction": None if clock.waiting is None else clock.waiting / training,
+        "peak_memory_bytes": kibibytes * (1 if sys.platform == "darwin" else 1024),
+        "executor": used(job.executor),
+    }
+    return dict.fromkeys(timing) if clock.examples is None else timing
 
 
 def _data(cfg: DictConfig, job: Job) -> dict[str, Any]:
@@ -169,6 +169,8 @@ def _table(report: dict[str, Any]) -> Table:
     table.add_row("", f"{privacy['unit']}-level, substitute-one{condition}")
     if timing["seconds"] is not None:
         table.add_row("time", f"{timing['seconds']:.0f} s, {timing['client_updates_per_second']:.1f} client updates/s")
+        if timing["waiting_for_data_fraction"] is not None:
+            table.add_row("waiting for data", f"{share(timing['waiting_for_data_fraction'])} of the rounds' time")
     return table
 
 

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from fedemb.cli import owners
+from fedemb.cli import choice, owners
 from fedemb.cli.build import Job, is_secret, make_repeatable
 from fedemb.cli.errors import INTERRUPTED
 from fedemb.cli.progress import Progress
@@ -75,10 +75,12 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
     """From the last checkpoint, or from the start, to the report."""
     simulated = not is_secret(cfg)
     state, times = _state(cfg, job, folder, start)
+    if "executor" in times:
+        job.executor.restore(times.pop("executor"))
     last = last_round(cfg, job, state.ledger, first_round=state.round)
-    clock = Clock(**{"examples": 0.0 if simulated else None, **times})
+    clock = Clock(**{"examples": 0.0 if simulated else None, **times}, waited=lambda: job.load.waited)
     log = MetricsLog.reopen(folder.metrics, state.round)
-    saving = Checkpoint(every=cfg.checkpoint_every, folder=folder, clock=clock)
+    saving = Checkpoint(every=cfg.checkpoint_every, folder=folder, progress=lambda: _progress(clock, job))
     measuring = Evaluate(
         every=cfg.evaluate_every,
         last_round=last,
@@ -105,13 +107,14 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
         console=console,
     )
     clock.start_round()
+    choosing = choice.hooks(job.executor, saving.save, console)
     hooks: list[Hook] = [clock.lap, *([WriteDiagnostics(folder=folder.diagnostics)] if simulated else [])]
     with progress, asked_to_stop() as asked:
         state = train(
             job.plan,
             state,
             rounds=last,
-            hooks=[*hooks, measuring, saving, progress, clock.mark],
+            hooks=[*hooks, measuring, saving, *choosing, progress, clock.mark],
             stopped=asked.is_set,
         )
     saving.save(state if simulated or state.round < last else replace(state, noise={}))  # noise is a secret to the end
@@ -125,6 +128,12 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
     conclude(cfg, job, folder, state, clock, log, console)
 
 
+def _progress(clock: Clock, job: Job) -> dict[str, Any]:
+    """What a later process goes on from, beside the state."""
+    found = job.executor.record()
+    return {**clock.record(), **({"executor": found} if found else {})}
+
+
 def _rehearse(cfg: DictConfig, job: Job, start: Params) -> None:
     """A round with nobody, and the price of all rounds: raises ValueError where the parts do not fit one another."""
     plan, (trained, _) = job.plan, split(start, job.task.is_shared)
@@ -135,7 +144,7 @@ def _rehearse(cfg: DictConfig, job: Job, start: Params) -> None:
 
 
 def _state(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> tuple[RunState, dict[str, Any]]:
-    """(the state to go on from, the clock's seconds); a run that never saved starts again and keeps its ledger."""
+    """(the state to go on from, what was measured so far); a run that never saved starts again and keeps its ledger."""
     ledger = Ledger.resume(folder.ledger) if folder.ledger.exists() else Ledger.create(folder.ledger)
     ledger = _with_start(ledger, job)
     _refuse_other_rounds(ledger, job, folder, int(cfg.rounds))

@@ -13,8 +13,8 @@ import os
 import re
 import socket
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -31,7 +31,7 @@ from fedemb.core import check
 from fedemb.core.params import flatten
 from fedemb.core.types import Cohort, Diagnostics, Params, VirtualClient
 from fedemb.core.worker_process import DeadWorkerError
-from fedemb.execution.executor import Executor, Load
+from fedemb.execution.executor import Executor, Load, refuse_following_the_clock
 from fedemb.privacy.clipping import Clipping
 
 Result = TypeVar("Result")
@@ -255,8 +255,23 @@ class Distributed(Executor):
 
     def __post_init__(self) -> None:
         check.positive("executor.timeout_seconds", self.timeout_seconds)
-        if self.backend is not None and not (dist.is_available() and dist.is_backend_available(self.backend)):
+        if self.timeout_seconds > _PATIENTLY.total_seconds():
+            raise ValueError(
+                f"executor.timeout_seconds must be at most {_PATIENTLY.total_seconds():.3g}, "
+                f"got executor.timeout_seconds={self.timeout_seconds:g}"
+            )
+        refuse_following_the_clock("executor/inner", self.inner)
+        if self.backend is not None and not _exists(self.backend):
             raise ValueError(f"executor.backend={self.backend} does not exist in this PyTorch: take gloo")
+
+    @property
+    def leaves_no_trace(self) -> bool:
+        """As the inner executor."""
+        return self.inner.leaves_no_trace
+
+    def close(self) -> None:
+        """Close the inner executor."""
+        self.inner.close()
 
     def clipped_sum(
         self, work: ClientWork, clipping: Clipping, shared: Params, cohort: Cohort, load: Load
@@ -280,11 +295,23 @@ class Distributed(Executor):
             _send(torch.cat([shared[name].reshape(-1) for name in shapes]), task)
         return self._share(task, work, shared, load)
 
+    def record(self) -> dict[str, Any]:
+        """That of rank 0's own inner executor."""
+        return self.inner.record()
+
+    def restore(self, record: Mapping[str, Any]) -> None:
+        """For rank 0's own inner executor."""
+        self.inner.restore(record)
+
     def serve(self, work: ClientWork, load: Load, device: torch.device) -> None:
         """On the other ranks: work through a share of every round, until rank 0 tells None.
 
         Raises: DeadWorkerError if the work failed on some rank, or rank 0 is gone.
         """
+        with closing(self):
+            self._serve(work, load, device)
+
+    def _serve(self, work: ClientWork, load: Load, device: torch.device) -> None:
         while (task := hear()) is not None:
             shared: Params = {}
             for dtype, shapes in task.dtypes.items():
@@ -321,6 +348,12 @@ class Distributed(Executor):
                 "--nproc-per-node, or take executor.backend=gloo"
             )
         return backend
+
+
+def _exists(backend: str) -> bool:
+    """By the very name that it has: PyTorch would take NCCL for nccl, and undefined for none."""
+    known = dist.is_available() and dist.is_backend_available(backend)
+    return known and backend == backend.lower() != dist.Backend.UNDEFINED
 
 
 def _dtypes(params: Params) -> dict[torch.dtype, Shapes]:

@@ -16,7 +16,7 @@ from fedemb.client.work import ClientWork
 from fedemb.core import check
 from fedemb.core.params import add, norm, to
 from fedemb.core.types import Cohort, Diagnostics, Params
-from fedemb.execution.executor import Executor, Load, Sequential, zero_sum
+from fedemb.execution.executor import Executor, Load, Sequential, refuse_following_the_clock, zero_sum
 from fedemb.execution.flower_api import ClientApp, Context, Grid, Message, MessageType
 from fedemb.execution.flower_messages import PartialSum, Share
 from fedemb.privacy.clipping import Clipping
@@ -35,6 +35,9 @@ class Worker:
     load: Load
     within: Executor = field(default_factory=Sequential)
     data: str = ""
+
+    def __post_init__(self) -> None:
+        refuse_following_the_clock("executor", self.within)
 
     def partial_sum(self, share: Share) -> PartialSum:
         """The sum over the share's clients, on the GPU if this node has one.

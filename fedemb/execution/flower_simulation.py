@@ -18,12 +18,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import ClassVar
 
 from fedemb.client.work import ClientWork
 from fedemb.core import check
 from fedemb.core.types import Cohort, Diagnostics, Params
-from fedemb.execution.executor import Executor, Load, Sequential, diagnose, zero_sum
+from fedemb.execution.executor import Executor, Load, Sequential, diagnose, refuse_following_the_clock, zero_sum
 from fedemb.execution.flower import FlowerNodes, Worker, node_app
 from fedemb.execution.flower_api import FITTING, ClientApp, Context, Grid, ServerApp
 from fedemb.privacy.clipping import Clipping
@@ -51,8 +50,6 @@ class Flower(Executor):
     timeout_seconds: for nodes to connect, and for the answers of a round.
     """
 
-    leaves_no_trace: ClassVar[bool] = False  # Flower keeps messages, in its database if it has one
-
     nodes: int = 2
     within: Executor = field(default_factory=Sequential)
     cpus_per_node: int = 1
@@ -65,11 +62,17 @@ class Flower(Executor):
         check.at_least("executor.cpus_per_node", self.cpus_per_node, 1)
         check.non_negative("executor.gpus_per_node", self.gpus_per_node)
         check.positive("executor.timeout_seconds", self.timeout_seconds)
+        refuse_following_the_clock("executor.within", self.within)
         if _SERVING.get() is None and importlib.util.find_spec("ray") is None:
             raise ValueError(
                 "executor=flower simulates nodes with Ray, which is not installed: run pip install "
                 f"'{FITTING.replace('flwr', 'flwr[simulation]')}', or take another executor="
             )
+
+    @property
+    def leaves_no_trace(self) -> bool:
+        """No: Flower keeps messages, in its database if it has one."""
+        return False
 
     def clipped_sum(
         self, work: ClientWork, clipping: Clipping, shared: Params, cohort: Cohort, load: Load

@@ -24,6 +24,7 @@ PRIVACY = {
 }  # fmt: skip
 TIMING = {
     "seconds", "seconds_per_round", "client_updates_per_second", "examples_per_second", "peak_memory_bytes",
+    "waiting_for_data_fraction", "executor",
 }  # fmt: skip
 
 

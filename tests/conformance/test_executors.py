@@ -21,6 +21,7 @@ from fedemb.core.params import flatten
 from fedemb.data.sampling import FixedSizeSampler, PoissonSampler
 from fedemb.data.synthetic import SyntheticUsers
 from fedemb.data.users import ExampleAsUser
+from fedemb.execution.auto import Auto
 from fedemb.execution.executor import Sequential
 from fedemb.execution.vectorised import Vectorised
 from fedemb.privacy.clipping import FlatClipping
@@ -29,6 +30,7 @@ from fedemb.testing import check_executor, check_sampler, check_task, check_user
 
 WORKS = work_variants()
 EXECUTORS = {"sequential": Sequential(), "vectorised": Vectorised(), "flower": OverFlower(nodes=2)}
+AUTO = {"sequential": Sequential(), "vectorised": Vectorised()}
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
@@ -41,6 +43,18 @@ def test_every_executor_equals_sequential_for_every_work(executor, work):
     assert lengths[0] < 0.99 * lengths[-1]
     assert clip_norm > 1e-2  # far above the tolerance
     check_executor(EXECUTORS[executor], WORKS[work], shared, RAGGED, make_load(), clip_norm=clip_norm)
+
+
+@pytest.mark.parametrize("work", ["adam-headfirst-cosine-frozen", "momentum-joint-softmax-all"])
+@pytest.mark.parametrize("chosen", [None, *AUTO])
+def test_auto_equals_sequential_before_and_after_its_choice(chosen, work):
+    auto = Auto(candidates=AUTO, clients=3)
+    if chosen is not None:
+        seconds = {name: 1.0 if name == chosen else 2.0 for name in AUTO}
+        measured = [{"round": round, "seconds": seconds} for round in (-3, -2, -1)]
+        auto.restore({"measured": measured, "candidates": {}})
+    assert auto.chosen == chosen
+    check_executor(auto, WORKS[work], WORKS[work].task.init(1), RAGGED, make_load(), clip_norm=0.1)
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3])

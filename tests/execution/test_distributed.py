@@ -49,6 +49,24 @@ def test_a_process_that_was_started_alone_is_all_the_ranks():
     torch.testing.assert_close(vars(mine[1]), vars(wanted[1]), rtol=0, atol=0, equal_nan=True)
 
 
+class Inner(Sequential):
+    """Notes that it was closed, and keeps a trace."""
+
+    leaves_no_trace = False
+    closed = False
+
+    def close(self):
+        Inner.closed = True
+
+
+def test_what_the_inner_executor_leaves_behind_counts():
+    executor = Distributed(inner=Inner())
+    assert not executor.leaves_no_trace
+    assert Distributed(inner=Sequential()).leaves_no_trace
+    executor.close()
+    assert Inner.closed
+
+
 def test_half_an_environment_is_one_line(monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -132,12 +150,15 @@ def test_an_inner_executor_works_through_the_share(two):
 
 
 def test_settings_that_cannot_be_are_refused_in_one_line():
-    with pytest.raises(
-        ValueError, match=r"^executor.backend=carrier-pigeon does not exist in this PyTorch: take gloo$"
-    ):
-        Distributed(inner=Sequential(), backend="carrier-pigeon")
+    for backend in ("carrier-pigeon", "GLOO", "undefined"):
+        with pytest.raises(
+            ValueError, match=rf"^executor.backend={backend} does not exist in this PyTorch: take gloo$"
+        ):
+            Distributed(inner=Sequential(), backend=backend)
     with pytest.raises(ValueError, match=r"^executor.timeout_seconds must be above 0"):
         Distributed(inner=Sequential(), timeout_seconds=0)
+    with pytest.raises(ValueError, match=r"^executor.timeout_seconds must be at most 8.64e\+07, got .*=1e\+11$"):
+        Distributed(inner=Sequential(), timeout_seconds=1e11)  # clocks count nanoseconds in 64 bits: it would hang
 
 
 def test_a_backend_for_gpus_is_refused_on_a_cpu(two, monkeypatch):

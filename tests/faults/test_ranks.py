@@ -78,6 +78,17 @@ def test_a_mistake_on_another_rank_is_one_line_with_its_place(words, tmp_path):
     assert Ledger.read(run / "ledger.jsonl").entries == 3  # the round was charged before it failed
 
 
+def test_ranks_with_other_users_are_refused_before_a_round(words, tmp_path):
+    """User 5 would be one person on one machine and another one on the next: one of them could take part twice."""
+    code, err = torchrun(tmp_path / "run", "", [], [*words, "users._target_=one_bad_rank.Others"])
+    assert code != 0
+    told = [line for line in err.splitlines() if line.startswith("fedemb: ")]
+    assert len(told) == 1, err
+    assert told[0].startswith("fedemb: rank 1 on ")
+    assert told[0].endswith(": users= are others here than on rank 0: give all machines the same data set")
+    assert not (tmp_path / "run").exists()
+
+
 def test_restarts_that_would_start_from_scratch_are_refused(words, tmp_path, fedemb, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
     line = "fedemb: torchrun --max-restarts goes on with a run only if it is named: add run=FOLDER resume=true\n"

@@ -1,4 +1,4 @@
-"""Made-up users whose images rank 1 cannot read from the third round on: it dies, once, or says so."""
+"""Made-up users of whom rank 1 has others, or whose images it cannot read later on: it dies, once, or says so."""
 
 import os
 import signal
@@ -18,3 +18,10 @@ class Unlucky(SyntheticUsers):
                 died.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
         return super().load(users)
+
+
+class Others(SyntheticUsers):
+    """As many, with other images on rank 1."""
+
+    def __init__(self, seed, **settings):
+        super().__init__(seed=seed + (os.environ.get("RANK") == "1"), **settings)
