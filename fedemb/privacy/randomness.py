@@ -23,30 +23,41 @@ Counts = NDArray[np.int64]
 class Attendance:
     """Who was in which cohort.
 
-    cohorts: how many there were. counts: [N] how many seats each user had in all of them.
+    cohorts: how many there were. users: N. counts: [n] how many seats each of the n users had who had any.
     repeated: seats that went to a user who had another one in the same cohort.
     shortest_gap: the fewest rounds after which a user took part again; None if nobody did.
     """
 
     cohorts: int
+    users: int
     counts: Counts
     repeated: int
     shortest_gap: int | None
 
     @classmethod
     def of(cls, cohorts: Iterable[Cohort], users: int) -> Attendance:
-        """One pass over cohorts of ascending rounds, of `users` users."""
-        counts, last = np.zeros(users, dtype=np.int64), np.full(users, -1)
-        seen, repeated, gaps = 0, 0, list[int]()
+        """One pass over cohorts of ascending rounds, of `users` users; memory follows the seats, not the users."""
+        seated, rounds = [np.zeros(0, np.int64)], list[int]()
         for cohort in cohorts:
-            seats = np.array([user for client in cohort.clients for user in client.users], dtype=np.int64)
-            present = np.unique(seats)
-            again = present[last[present] >= 0]
-            gaps += [int((cohort.round - last[again]).min())] if len(again) else []
-            np.add.at(counts, seats, 1)
-            last[present] = cohort.round
-            seen, repeated = seen + 1, repeated + len(seats) - len(present)
-        return cls(cohorts=seen, counts=counts, repeated=repeated, shortest_gap=min(gaps, default=None))
+            seats = [user for client in cohort.clients for user in client.users]
+            seated.append(np.array(seats, dtype=np.int64))
+            rounds.append(cohort.round)
+        seats_n = np.concatenate(seated)
+        rounds_n = np.repeat(np.array(rounds, dtype=np.int64), [len(seats) for seats in seated[1:]])
+        order = np.argsort(seats_n, kind="stable")  # a user's rounds stay in order
+        returns, gaps = np.diff(seats_n[order]) == 0, np.diff(rounds_n[order])
+        return cls(
+            cohorts=len(rounds),
+            users=users,
+            counts=np.unique(seats_n, return_counts=True)[1],
+            repeated=int((returns & (gaps == 0)).sum()),
+            shortest_gap=min(gaps[returns & (gaps > 0)].tolist(), default=None),
+        )
+
+    @property
+    def rate(self) -> float:
+        """Seats of a user in a cohort, on average."""
+        return int(self.counts.sum()) / (self.users * self.cohorts)
 
 
 def inclusion_p_value(attendance: Attendance, rate: float) -> float:
@@ -55,13 +66,12 @@ def inclusion_p_value(attendance: Attendance, rate: float) -> float:
     Looks at the total, at the user who is drawn most, and at how much the users differ: a fixed turn, which is no
     sampling, is too even. rate: the chance of one user.
     """
-    counts, cohorts, users = attendance.counts, attendance.cohorts, len(attendance.counts)
+    counts, cohorts, users = attendance.counts, attendance.cohorts, attendance.users
     total = stats.binom.sf(int(counts.sum()) - 1, users * cohorts, rate)
-    most = min(1.0, users * stats.binom.sf(int(counts.max()) - 1, cohorts, rate))
+    most = min(1.0, users * stats.binom.sf(int(counts.max(initial=0)) - 1, cohorts, rate))
     parts = [float(total), float(most)]
-    found = float(counts.sum()) / (users * cohorts)
-    if 0 < found < 1 and users > 1:
-        parts.append(_evenness(counts, cohorts, found))
+    if 0 < attendance.rate < 1 and users > 1:
+        parts.append(_evenness(attendance))
     return min(1.0, len(parts) * min(parts))
 
 
@@ -90,11 +100,13 @@ def reuse_p_value(noise: Array) -> float:
     return float(min(1.0, rounds * (rounds - 1) * stats.t.sf(score, entries - 2)))
 
 
-def _evenness(counts: Counts, cohorts: int, rate: float) -> float:
+def _evenness(attendance: Attendance) -> float:
     """Two-sided p-value of the sum of squared deviations of binomial counts, as a gamma variable of its moments."""
-    users, variance = len(counts), cohorts * rate * (1 - rate)
+    users, cohorts, counts, rate = attendance.users, attendance.cohorts, attendance.counts, attendance.rate
+    variance = cohorts * rate * (1 - rate)
     fourth = variance * (1 + 3 * variance * (1 - 2 / cohorts))
-    squares = float(((counts - cohorts * rate) ** 2).sum())
+    never = (users - len(counts)) * (cohorts * rate) ** 2
+    squares = float(((counts - cohorts * rate) ** 2).sum()) + never
     mean, spread = users * variance, users * (fourth - variance**2)
     if spread <= 0:
         return 1.0

@@ -147,7 +147,7 @@ def sampler_finding(event: Event, cohorts: Iterable[Cohort], *, users: int) -> F
     cohorts: of rounds in a row. users: N ids.
     """
     attended = Attendance.of(cohorts, users)
-    found = f"{attended.counts.mean() / attended.cohorts:.4g} in {attended.cohorts} cohorts"
+    found = f"{attended.rate:.4g} in {attended.cohorts} cohorts"
     found += f", {attended.repeated} times a user in two seats"
     claimed, p_value = "nobody in two seats", float(attended.repeated == 0)
     if (rate := inclusion_rate(event)) is not None:

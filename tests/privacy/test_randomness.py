@@ -1,5 +1,7 @@
 """The tests of cohorts and noise: uniform p-values where all is well, small ones where it is not."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -41,17 +43,35 @@ def test_turns_are_no_sample():
 def test_one_user_who_is_drawn_more_often_is_seen():
     counts = 20 + np.random.default_rng(0).integers(-4, 5, 1000)
     counts[7] = 60
-    attended = Attendance(cohorts=200, counts=counts, repeated=0, shortest_gap=1)
+    attended = Attendance(cohorts=200, users=1000, counts=counts, repeated=0, shortest_gap=1)
     assert inclusion_p_value(attended, 0.1) < 1e-6
 
 
 def test_attendance_by_hand():
     rounds = [make_cohort((0, 1), (1, 2), round=0), make_cohort((3,), round=1), make_cohort((0,), round=2)]
     attended = Attendance.of(rounds, 5)
-    assert attended.counts.tolist() == [2, 2, 1, 1, 0]
+    assert (attended.counts.tolist(), attended.users) == ([2, 2, 1, 1], 5)  # of users 0 to 3; user 4 had no seat
+    assert attended.rate == 6 / (5 * 3)
     assert (attended.cohorts, attended.repeated, attended.shortest_gap) == (3, 1, 2)
     assert Attendance.of(rounds[:2], 5).shortest_gap is None
     assert Attendance.of([Cohort(round=0, clients=())], 5).counts.sum() == 0
+
+
+def test_users_who_are_never_drawn_count_all_the_same():
+    """Half of these are: without them, the others' counts of mostly one would look too even."""
+    sampler = FixedSizeSampler(num_users=1000, users_per_round=10, seed=0)
+    assert p_value(sampler, 10 / 1000) > 0.01
+
+
+def test_memory_follows_the_seats_and_not_the_users():
+    sampler = FixedSizeSampler(num_users=10**9, users_per_round=100, seed=0)
+    cohorts = [sampler.cohort(round) for round in range(20)]
+    tracemalloc.start()
+    found = inclusion_p_value(Attendance.of(cohorts, 10**9), 1e-7)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found > 1e-6
+    assert peak < 2e6  # bytes; one number a user would be 8e9
 
 
 def test_fresh_noise_gives_p_values_that_do_not_cluster_at_zero():
