@@ -84,8 +84,8 @@ MUTANTS = (
     Mutant(
         name="clipping forgotten in the vectorised executor",
         file="execution/vectorised.py",
-        old="clipped, norms = vmap(clipping)(updates)",
-        new="clipped, norms = updates, vmap(clipping)(updates)[1]",
+        old="            updates, lengths = vmap(clipping)(updates)\n",
+        new="            lengths = vmap(clipping)(updates)[1]\n",
         tests=(QUERY,),
     ),
     Mutant(
@@ -215,6 +215,27 @@ MUTANTS = (
         old="if len(ready) == size or position + 1 == len(cohort.clients):",
         new="if len(ready) == size:",
         tests=("tests/execution/test_vectorised.py",),
+    ),
+    Mutant(
+        name="a chunk that ran out of memory is lost",
+        file="execution/room.py",
+        old="start += len(part)\n            else:\n",
+        new="start += len(part)\n            else:\n                start += len(part)\n",
+        tests=("tests/execution/test_room.py",),
+    ),
+    Mutant(
+        name="the fastest answers as soon as it is known",
+        file="execution/auto.py",
+        old="answer = found[0] if name == self._first and part == cohort else answer",
+        new="answer = found[0] if part == cohort else answer",
+        tests=("tests/execution/test_auto.py",),
+    ),
+    Mutant(
+        name="what was measured is forgotten on resume",
+        file="cli/train.py",
+        old='job.executor.restore(times.pop("executor"))',
+        new='times.pop("executor")',
+        tests=("tests/cli/test_auto.py",),
     ),
     Mutant(
         name="optimizer memory not saved",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Protocol
 
 from fedemb.report.style import FIGURE_STYLE
 
@@ -24,6 +25,13 @@ class Line:
     label: str
     style: str
     points: Sequence[Point]
+
+
+class Scale(Protocol):
+    """Where a value lies in the picture."""
+
+    def at(self, value: float) -> float:
+        """The pixel of a value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +82,13 @@ def line_chart(
     x = Axis.covering([p[0] for p in points], start=_LEFT, end=_WIDTH - _RIGHT, intervals=5, finest=1.0)
     heights = [p[1] for p in [*points, *shaded]]
     y = Axis.covering(heights, start=_HEIGHT - _BOTTOM, end=_TOP, intervals=4, finest=0.0)
-    body = [_grid(x, y), _text(_WIDTH / 2 + _LEFT / 2, _HEIGHT - 6, x_label, "middle")]
+    body = [_grid(x, y), text(_WIDTH / 2 + _LEFT / 2, _HEIGHT - 6, x_label, "middle")]
     if band and len(band[0]) > 1:
         body.append(f'<polygon class="band" points="{_path([*band[0], *reversed(band[1])], x, y)}"/>')
-    body += [_line(line, x, y, value_text, x_label) for line in lines if line.points]
+    body += [curve(line, x, y, value_text, x_label) for line in lines if line.points]
     if named:
         starts = [(line.label, line.points[0]) for line in lines if line.points]
-        body += [_text(x.at(px) + 9, y.at(py) - 6, label, "start") for label, (px, py) in starts]
+        body += [text(x.at(px) + 9, y.at(py) - 6, label, "start") for label, (px, py) in starts]
     name = escape(title, quote=True)
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{name}">{"".join(body)}</svg>'
 
@@ -96,13 +104,14 @@ def _grid(x: Axis, y: Axis) -> str:
     for tick in y.ticks:
         height = y.at(tick)
         parts.append(f'<line class="grid" x1="{x.start}" x2="{x.end}" y1="{height:.1f}" y2="{height:.1f}"/>')
-        parts.append(_text(_LEFT - 8, height + 4, _tick_text(tick, y.ticks), "end"))
+        parts.append(text(_LEFT - 8, height + 4, _tick_text(tick, y.ticks), "end"))
     for tick in x.ticks:
-        parts.append(_text(x.at(tick), _HEIGHT - _BOTTOM + 18, _tick_text(tick, x.ticks), "middle"))
+        parts.append(text(x.at(tick), _HEIGHT - _BOTTOM + 18, _tick_text(tick, x.ticks), "middle"))
     return "".join(parts)
 
 
-def _line(line: Line, x: Axis, y: Axis, value_text: Callable[[float], str], x_label: str) -> str:
+def curve(line: Line, x: Scale, y: Scale, value_text: Callable[[float], str], x_label: str) -> str:
+    """A line with its markers, which tell their values to a pointer."""
     path = f'<polyline class="line {line.style}" points="{_path(line.points, x, y)}"/>'
     kind = "dot" if len(line.points) <= _MANY else "dot faint"
     dots = [
@@ -113,11 +122,12 @@ def _line(line: Line, x: Axis, y: Axis, value_text: Callable[[float], str], x_la
     return path + "".join(dots)
 
 
-def _path(points: Sequence[Point], x: Axis, y: Axis) -> str:
+def _path(points: Sequence[Point], x: Scale, y: Scale) -> str:
     return " ".join(f"{x.at(px):.1f},{y.at(py):.1f}" for px, py in points)
 
 
-def _text(x: float, y: float, words: str, anchor: str) -> str:
+def text(x: float, y: float, words: str, anchor: str) -> str:
+    """Words at a point, in pixels; anchor: "start", "middle" or "end"."""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
@@ -135,12 +145,16 @@ def standalone(chart: str, *, title: str, legend: str) -> str:
 
     chart: from `line_chart`; "" gives a file with the heading alone.
     """
-    head = _text(_LEFT, -30, title, "start") + _text(_LEFT, -10, legend, "start")
+    head = text(_LEFT, -30, title, "start") + text(_LEFT, -10, legend, "start")
     body = chart[chart.index(">") + 1 : chart.rindex("</svg>")] if chart else ""
-    box = f'viewBox="0 {-_HEADING} {_WIDTH + _RIGHT} {_HEIGHT + _HEADING}"'
-    paper = f'<rect class="paper" x="0" y="{-_HEADING}" width="100%" height="100%"/>'
+    return svg_file(head + body, title=title, width=_WIDTH + _RIGHT, top=-_HEADING, height=_HEIGHT + _HEADING)
+
+
+def svg_file(body: str, *, title: str, width: float, top: float, height: float) -> str:
+    """Marks and texts on paper of this size, from `top` on, in pixels."""
     name = escape(title, quote=True)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {box} width="{1.5 * _WIDTH:g}" role="img" aria-label="{name}">'
-        f"<style>{FIGURE_STYLE}</style>{paper}{head}{body}</svg>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 {top:g} {width:g} {height:g}" '
+        f'width="{1.5 * width:g}" role="img" aria-label="{name}"><style>{FIGURE_STYLE}</style>'
+        f'<rect class="paper" x="0" y="{top:g}" width="100%" height="100%"/>{body}</svg>\n'
     )

@@ -9,6 +9,8 @@ _MARKS = """.grid { stroke: var(--rule); stroke-width: 1; }
 .dot.third { fill: var(--third); } .dot.fourth { fill: var(--fourth); }
 .dot { stroke: transparent; stroke-width: 12; }
 .band { fill: var(--first); opacity: 0.16; }
+.bar.first { fill: var(--first); } .bar.second { fill: var(--second); }
+.bar.rest { fill: var(--soft); }
 """
 
 STYLE = (
@@ -93,6 +95,7 @@ FIGURE_STYLE = (
 text { fill: var(--soft); font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans",
   sans-serif; }
 .paper { fill: var(--paper); }
+.title { fill: var(--ink); font-weight: 600; } .end { text-anchor: end; }
 """
     + _MARKS
 )
