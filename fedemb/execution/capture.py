@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from fedemb.core.types import Params
 from fedemb.execution.client_axis import OverClients, PerClient
+from fedemb.execution.pools import pool_before_relu
 from fedemb.execution.simplify import simplified
 
 Result = TypeVar("Result")
@@ -50,6 +51,8 @@ def over_clients(one: OneClient, shared: Params, *own: Any, spent: int = 0) -> K
 
     with _one_line():
         graph = make_fx(functionalize(flat))(*leaves[:common], *(leaf[0].contiguous() for leaf in leaves[common:]))
+        pool_before_relu(graph.graph)
+        graph.recompile()
 
     def batched(*leaves: Tensor) -> list[Tensor]:
         found = OverClients(graph, clients).run(*leaves[:common], *map(PerClient, leaves[common:]))
