@@ -1,6 +1,6 @@
 """The workload on pfl-research (https://github.com/apple/pfl-research), as its CIFAR-10 benchmark does FedAvg.
 
-Run by an interpreter that has pfl[pytorch]; one process, images normalised and in memory before the first round.
+Run by an interpreter that has pfl[pytorch]; one process, images in memory before the first round.
 """
 
 import os
@@ -68,12 +68,10 @@ def main(settings):
     torch.manual_seed(0)
     np.random.seed(0)
     pixels, labels = draw(settings["users"], settings["images"], settings["shape"], settings["classes"])
-    images = torch.from_numpy(pixels).float().div_(128).sub_(1)
-    labels = torch.from_numpy(labels)
-    del pixels
+    images, labels = torch.from_numpy(pixels), torch.from_numpy(labels)
 
     users = FederatedDataset(
-        lambda user: Dataset(raw_data=[images[user], labels[user]], user_id=str(user)),
+        lambda user: Dataset(raw_data=[images[user].float().div_(128).sub_(1), labels[user]], user_id=str(user)),
         get_user_sampler("minimize_reuse", list(range(settings["users"]))),
     )
     module = trainable(model_of(settings))
