@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fedemb.cli import bench_engine, bench_peers, bench_recipes
+from fedemb.cli import bench_engine, bench_peers, bench_recipes, bench_users
 from fedemb.cli.output import as_json, printer_of, write_files
 from fedemb.cli.settings import path
 from fedemb.core.files import made
@@ -29,6 +29,7 @@ SUITES: dict[str, ModuleType] = {
     "peers": bench_peers,
     "recipes": bench_recipes,
     "engine": bench_engine,
+    "users": bench_users,
 }
 """Each has `measure` (settings -> JSON values; "complete" is false if something broke off), `table`, which prints them,
 and `figure` (of them, as the text of an SVG file)."""
