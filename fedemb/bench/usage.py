@@ -14,7 +14,11 @@ _PARENT, _TICKS, _START = 1, slice(11, 15), 19
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """processor: seconds so far. peak_megabytes: each process's own peak, added up: shared pages count in each."""
+    """processor: seconds so far. peak_megabytes: each process's own peak, added up.
+
+    What processes have mapped from files, which are mostly the same libraries, counts once: as much as the one with
+    the most of it has now.
+    """
 
     processor: float
     peak_megabytes: float
@@ -42,15 +46,23 @@ def lives(pid: int, start: str) -> bool:
 
 def usage(pid: int) -> Usage | None:
     """Of the family as it is now."""
-    ticks, kilobytes = 0, 0
+    ticks, own, mapped = 0, 0, [0]
     for member in family(pid):
         with suppress(OSError):
             ticks += sum(map(int, _stat(member)[_TICKS]))
-            lines = (_PROC / str(member) / "status").read_text().splitlines()
-            kilobytes += sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    if not kilobytes:
+            peak, files = _kilobytes(member)
+            own += peak - files
+            mapped.append(files)
+    if not own:
         return None
-    return Usage(processor=ticks / os.sysconf("SC_CLK_TCK"), peak_megabytes=kilobytes / 1024)
+    return Usage(processor=ticks / os.sysconf("SC_CLK_TCK"), peak_megabytes=(own + max(mapped)) / 1024)
+
+
+def _kilobytes(pid: int) -> tuple[int, int]:
+    """(the peak of its memory, how much of it is mapped from files now); 0 for a process that is ending."""
+    lines = (line.split() for line in (_PROC / str(pid) / "status").read_text().splitlines())
+    sizes = {line[0]: int(line[1]) for line in lines if line and line[0] in ("VmHWM:", "RssFile:")}
+    return sizes.get("VmHWM:", 0), sizes.get("RssFile:", 0)
 
 
 def _stat(pid: int) -> list[str]:
