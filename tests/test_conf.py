@@ -9,11 +9,14 @@ import pytest
 from flower_grid import FakeGrid
 from omegaconf import OmegaConf
 from PIL import Image
+from recorders import Playback
 
 import fedemb.conf
 from fedemb.cli.nodes import digest, worker
+from fedemb.execution.compiler import TorchCompile
 from fedemb.execution.flower import node_app
 from fedemb.execution.flower_simulation import serving
+from fedemb.execution.recorder import Gpu
 
 CONF = Path(fedemb.conf.__file__).parent
 RECIPES = sorted(path.stem for path in (CONF / "recipe").glob("*.yaml"))
@@ -47,6 +50,9 @@ NEEDS = {
     ("mechanism", "banded"): "users in turn",
     ("executor/inner", "sequential"): "ranks",
     ("executor/inner", "vectorised"): "ranks",
+    ("executor/kernels", "plain"): "many at once",
+    ("executor/kernels", "compiled"): "a stand-in for the compiler",
+    ("executor/kernels", "cuda_graphs"): "a stand-in for a GPU",
     ("model", "mobilenet"): "grey images",
     ("model", "mobilenet_small"): "grey images",
     **{(group, option): "files" for group in ("users", "test_users") for option in ("folder", "table")},
@@ -131,6 +137,16 @@ def needs(tiny, fedemb, tmp_path, request, monkeypatch):
             return [*(word for word in tiny if not word.startswith(("users.", f"{group}."))), *own]
         if need == "ranks":
             return [*tiny, "executor=distributed", f"{group}={option}"]
+        if need == "many at once":
+            return [*tiny, "executor=vectorised", f"{group}={option}"]
+        if need == "a stand-in for the compiler":  # which takes a minute; tests/execution compiles something small
+            monkeypatch.setattr(TorchCompile, "compiled", lambda self, graph: graph)
+            return [*tiny, "executor=vectorised", f"{group}={option}"]
+        if need == "a stand-in for a GPU":
+            playback = Playback()
+            monkeypatch.setattr(Gpu, "check", lambda self, device: None)
+            monkeypatch.setattr(Gpu, "record", lambda self, run: playback.record(run))
+            return [*tiny, "executor=vectorised", f"{group}={option}"]
         if need == "no test users":
             return [*(word for word in tiny if not word.startswith("test_users.")), f"{group}={option}"]
         return [*tiny, f"{group}={option}"]

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 
@@ -16,9 +17,11 @@ from fedemb.bench.lines import Rounds
 from fedemb.bench.plain_loop import plain_loop
 from fedemb.bench.workload import Workload, client_side, start
 from fedemb.bench.workloads import WORKLOADS
+from fedemb.client.precision import Bfloat16
 from fedemb.core.allocator import keep_freed_memory
 from fedemb.execution.distributed import Distributed, joined
 from fedemb.execution.executor import Executor, Sequential
+from fedemb.execution.launch import Compiled
 from fedemb.execution.vectorised import Vectorised
 from fedemb.privacy.ledger import Ledger
 from fedemb.server.round import run_round
@@ -38,6 +41,11 @@ def by(executor: Callable[[], Executor], workload: Workload) -> Iterator[Callabl
         state, _ = run_round(plan, state)
 
     yield run
+
+
+def in_bfloat16(executor: Callable[[], Executor], workload: Workload) -> AbstractContextManager[Callable[[], None]]:
+    """The same with local steps in bfloat16."""
+    return by(executor, replace(workload, precision=Bfloat16()))
 
 
 @contextmanager
@@ -74,6 +82,8 @@ WAYS: dict[str, Way] = {
     "plain_2": partial(plain_loop, processes=2),
     "sequential": partial(by, Sequential),
     "vectorised": partial(by, Vectorised),
+    "vectorised_compiled": partial(by, partial(Vectorised, kernels=Compiled())),
+    "vectorised_bfloat16": partial(in_bfloat16, Vectorised),
     "distributed_2": partial(ranks, Vectorised, 2),
 }
 

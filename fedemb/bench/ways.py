@@ -22,6 +22,12 @@ OWN = {
 }
 """Ways of `fedemb.bench.serve`: name -> label."""
 
+VARIANTS = {
+    "vectorised_compiled": "fedemb, vectorised, compiled",
+    "vectorised_bfloat16": "fedemb, vectorised, bfloat16",
+}
+"""More of them, which are measured where they are named: one takes minutes to get ready, one computes other numbers."""
+
 PLAIN = ("plain", "plain_2")
 """Those that are not fedemb's."""
 
@@ -42,7 +48,7 @@ def own(name: str) -> Maker:
     def make(workload: str, threads: int) -> Way:
         return Way(
             name=name,
-            label=OWN[name],
+            label={**OWN, **VARIANTS}[name],
             command=[sys.executable, "-m", "fedemb.bench.serve"],
             settings={"way": name, "workload": workload, "threads": threads},
             environment=_environment(threads),

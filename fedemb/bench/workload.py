@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fedemb.bench.images import draw
 from fedemb.client.finetune import FineTune
+from fedemb.client.precision import Full, Precision
 from fedemb.client.work import ClientWork
 from fedemb.core.optim import SGD
 from fedemb.core.rng import NoiseSource, SeededNoise, generator
@@ -37,7 +38,7 @@ class Workload:
     """A round: `clients` virtual clients of `users_per_client` users, each with `images` of a shape [Ch, H, W].
 
     task: of a model; says which labels mean what. transforms: of a client's images, which are uint8.
-    users: N of the data set. momentum: of the clients' SGD.
+    users: N of the data set. momentum: of the clients' SGD. precision: of fedemb's ways alone.
     """
 
     model: Callable[[], nn.Module]
@@ -55,6 +56,7 @@ class Workload:
     head_lr_scale: float = 1.0
     clip_norm: float
     noise_multiplier: float
+    precision: Precision = Full()
 
     @property
     def parameters(self) -> int:
@@ -95,6 +97,7 @@ def client_side(workload: Workload) -> ClientSide:
         optimizer=SGD(momentum=workload.momentum),
         learning_rate=workload.learning_rate,
         head_lr_scale=workload.head_lr_scale,
+        precision=workload.precision,
     )
     transform = Compose(transforms=workload.transforms)
     batcher = Batcher(users=users, batch_size=workload.batch_size, transform=transform)

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from fedemb.bench.ways import FOREIGN, OWN, foreign, own
+from fedemb.bench.ways import FOREIGN, OWN, VARIANTS, foreign, own
 from fedemb.bench.workloads import PEERS
 from fedemb.cli import bench_ways
 
@@ -19,7 +19,8 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
     interpreters = {name: _interpreter(cfg, name) for name in FOREIGN if cfg.peers[name] is not None}
     makers = {name: own(name) for name in OWN}
     makers |= {name: foreign(name, interpreter) for name, interpreter in interpreters.items()}
-    names = list(makers) if cfg.ways is None else bench_ways.chosen(cfg, "ways", [*OWN, *FOREIGN])
+    names = list(makers) if cfg.ways is None else bench_ways.chosen(cfg, "ways", [*OWN, *VARIANTS, *FOREIGN])
+    makers |= {name: own(name) for name in VARIANTS}
     if absent := [name for name in names if name not in makers]:
         raise ValueError(f"ways: {absent[0]} needs peers.{absent[0]}=<the python of an environment that has it>")
     return bench_ways.compare(cfg, bench_ways.chosen(cfg, "models", PEERS), [makers[name] for name in names])

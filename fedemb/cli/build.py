@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from fedemb.cli.pricing import check_small
 from fedemb.cli.release import check_size_is_given, released
 from fedemb.cli.settings import check_settings
+from fedemb.cli.sizes import following
 from fedemb.client.work import ClientWork
 from fedemb.core import check
 from fedemb.core.rng import NoiseSource, SecretNoise, SeededNoise, generator
@@ -27,7 +28,6 @@ from fedemb.data.transforms import Compose, LocalLabels, ScalePixels
 from fedemb.data.users import UserDataset, share_images
 from fedemb.evaluation.evaluate import EmbeddingEvaluation
 from fedemb.evaluation.users import embed_users
-from fedemb.execution.distributed import Distributed
 from fedemb.execution.executor import Executor, Load
 from fedemb.models.exported import check_rebuilds, embed
 from fedemb.models.functional import seeded
@@ -92,7 +92,7 @@ def build(cfg: DictConfig) -> Job:
     seed = secrets.randbits(128) if is_secret(cfg) else seed_after(start, cfg.seed)
     side = client_side(cfg, seed)
     users, task, work, load = side.users, side.task, side.work, side.load
-    executor = _executor(cfg, side)
+    executor = executor_for(cfg, side)
     return Job(
         plan=_plan(cfg, seed, users.num_users, _sum_updates(executor, work, load)),
         task=task,
@@ -285,16 +285,14 @@ class _Discreet:
             ) from None
 
 
-def _executor(cfg: DictConfig, side: ClientSide) -> Executor:
-    """The executor; who trains what follows the sizes of users' data only where exact private values may be kept."""
-    executor = executor_of(cfg)
-    if isinstance(executor, Distributed) and not is_secret(cfg):
-        return replace(executor, examples=side.examples)
-    return executor
+def executor_for(cfg: DictConfig, side: ClientSide) -> Executor:
+    """The executor; who trains what, and beside whom, follows the sizes of users' data only where exact private values
+    may be kept."""
+    return executor_of(cfg) if is_secret(cfg) else following(side.examples, executor_of(cfg))
 
 
 def executor_of(cfg: DictConfig) -> Executor:
-    """The executor as every process has it. Raises: ValueError in one line for one that a release cannot have."""
+    """The executor before it knows any data. Raises: ValueError in one line for one that a release cannot have."""
     executor: Executor = instantiate(cfg.executor)
     return released(executor) if is_secret(cfg) else executor
 

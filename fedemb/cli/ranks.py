@@ -12,7 +12,7 @@ from typing import cast
 
 from omegaconf import DictConfig
 
-from fedemb.cli.build import ClientSide, Job, build, client_side, executor_of, make_repeatable
+from fedemb.cli.build import ClientSide, Job, build, client_side, executor_for, executor_of, make_repeatable
 from fedemb.cli.errors import MISTAKES, one_line, reported
 from fedemb.cli.stopping import asked_to_stop
 from fedemb.core.allocator import keep_freed_memory
@@ -86,12 +86,12 @@ def _follow() -> None:
 def _serve(cfg: DictConfig) -> None:
     make_repeatable()
     keep_freed_memory()
-    executor = cast(Distributed, executor_of(cfg))  # or rank 0 would not have asked
-    side = together(partial(_client_side, cfg), executor.timeout_seconds)
+    seconds = cast(Distributed, executor_of(cfg)).timeout_seconds  # or rank 0 would not have asked
+    side = together(partial(_client_side, cfg), seconds)
     with side.load:
         told = hear()
-        together(partial(_refuse_other_users, side.users, told), executor.timeout_seconds)
-        executor.serve(side.work, side.load, side.device)
+        together(partial(_refuse_other_users, side.users, told), seconds)
+        cast(Distributed, executor_for(cfg, side)).serve(side.work, side.load, side.device)
 
 
 def _client_side(cfg: DictConfig) -> ClientSide:

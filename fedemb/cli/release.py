@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from omegaconf import DictConfig
 
+from fedemb.cli.sizes import following
 from fedemb.data.files import folder_users, table_users
 from fedemb.execution.distributed import Distributed
 from fedemb.execution.executor import Executor
@@ -37,7 +38,7 @@ def released(executor: Executor) -> Executor:
         raise ValueError(
             "mode=release: this executor may keep who was drawn and what they sent; take another executor="
         )
-    return _in_chunks_of_one_size(executor)
+    return following(None, _in_chunks_of_one_size(executor))
 
 
 def _in_chunks_of_one_size(executor: Executor) -> Executor:

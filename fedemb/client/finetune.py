@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
+from fedemb.client.precision import Full, Precision
 from fedemb.client.work import ClientState, ClientWork
 from fedemb.core import check
 from fedemb.core.optim import Optimizer
@@ -60,6 +61,7 @@ class FineTune(ClientWork):
 
     learning_rate: of the backbone; times schedule.factor(round).
     head_lr_scale: the head's learning rate is this many times the backbone's.
+    precision: of loss and gradient.
     """
 
     task: Task
@@ -68,6 +70,7 @@ class FineTune(ClientWork):
     schedule: Schedule = Constant()
     head_lr_scale: float = 1.0
     phases: Phases = Joint()
+    precision: Precision = Full()
 
     def __post_init__(self) -> None:
         check.positive("learning_rate", self.learning_rate)
@@ -85,7 +88,7 @@ class FineTune(ClientWork):
     def step(self, shared: Params, state: ClientState, batch: Batch) -> ClientState:
         """phi <- phi - rate d(phi);  h <- h - rate head_lr_scale d(h), each as its phase allows."""
         fixed = {name: value for name, value in shared.items() if name not in state.params}
-        gradient, loss = grad_and_value(lambda p: self.task.loss({**fixed, **p}, batch))(state.params)
+        gradient, loss = grad_and_value(lambda p: self.precision.loss(self.task, {**fixed, **p}, batch))(state.params)
         gradient = self.phases.gate(gradient, state.step, self.task.is_shared)
         direction, slots = self.optimizer.direction(gradient, state.slots)
         direction = self.phases.gate(direction, state.step, self.task.is_shared)

@@ -1,6 +1,6 @@
 """A function of one client as a list of kernel calls for c of them: no autograd, no vmap and no modules at run time.
 
-The list is taken once from shapes alone and run whenever they return.
+The list is taken once from shapes alone and run, in whatever way, whenever they return.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from fedemb.core.types import Params
 from fedemb.execution.client_axis import OverClients, PerClient
+from fedemb.execution.launch import Kernels, Launch
+from fedemb.execution.layouts import empty_alike
 from fedemb.execution.pools import pool_before_relu
 from fedemb.execution.simplify import simplified
 
@@ -25,25 +27,24 @@ Result = TypeVar("Result")
 OneClient: TypeAlias = Callable[..., Any]
 """(shared parameters, what a client has of its own, ...) -> its result: trees of tensors. Pure."""
 
-Kernels: TypeAlias = Callable[..., list[Tensor]]
-"""The tensors of all arguments one by one, those of clients with an axis [c] -> those of the results [c, ...]."""
-
 _MOST = 32  # lists of kernel calls that are kept
 _NOT_TOGETHER = ("value out of a tracing tensor", "dynamic shape", "batching rule", "data-dependent control flow")
 
 
-def over_clients(one: OneClient, shared: Params, *own: Any, spent: int = 0) -> Kernels:
-    """`one` for c clients at once, for inputs with the shapes and strides of these; results are contiguous.
+def over_clients(one: OneClient, shared: Params, *own: Any, launch: Launch, spent: int = 0) -> Kernels:
+    """`one` for c clients at once: the tensors of all arguments one by one, those of clients with an axis [c], to those
+    of the results [c, ...]. For inputs with the shapes and strides of these; results are contiguous.
 
     own: with the axis [c]. Their values do not matter: they are taken as zeros, and control flow that depends on
         values is an error, as under vmap.
+    launch: how the kernels are run.
     spent: of `own`, so many from the first on have memory that the call may write over: what goes in is lost, and
         what comes out shares no memory with anything else that goes in.
     Raises: ValueError in one line for what cannot be done for several clients at once.
     """
     leaves, spec = tree_flatten((shared, *own))
     common = len(shared)
-    leaves = [*leaves[:common], *map(_zeros, leaves[common:])]
+    leaves = [*leaves[:common], *(empty_alike(leaf).zero_() for leaf in leaves[common:])]
     clients = len(leaves[-1])
 
     def flat(*leaves: Tensor) -> list[Tensor]:
@@ -60,8 +61,7 @@ def over_clients(one: OneClient, shared: Params, *own: Any, spent: int = 0) -> K
 
     with torch.no_grad(), _one_line():
         written = range(common, common + len(tree_leaves(own[:spent])))
-        kernels: Kernels = simplified(make_fx(batched)(*leaves), leaves, written)
-    return kernels
+        return launch.ready(simplified(make_fx(batched)(*leaves), leaves, written), leaves, written)
 
 
 @contextmanager
@@ -88,6 +88,10 @@ class Captured:
         """Another process captures anew."""
         return Captured, ()
 
+    def forget(self) -> None:
+        """All of it, and the memory that lists of kernel calls may hold."""
+        self._kept.clear()
+
     def get(
         self, what: str, about: object, names: Hashable, inputs: Sequence[Tensor], make: Callable[[], Result]
     ) -> Result:
@@ -103,11 +107,6 @@ class Captured:
             self._kept[key] = about, make()  # `about` lives as long as its id is a key
         found: Result = self._kept[key][1]
         return found
-
-
-def _zeros(like: Tensor) -> Tensor:
-    """In the same layout, gaps included."""
-    return torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=like.device).zero_()
 
 
 def _own(value: PerClient | Tensor, clients: int) -> Tensor:

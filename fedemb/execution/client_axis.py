@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.func import vmap
+from torch.fx.passes.shape_prop import TensorMetadata
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 aten = torch.ops.aten
@@ -38,6 +39,13 @@ class OverClients(fx.Interpreter):
     def __init__(self, graph: fx.GraphModule, clients: int) -> None:
         super().__init__(graph)
         self._clients = clients
+
+    def run_node(self, n: fx.Node) -> Any:
+        """In the dtype that one client's result has: vmap takes some operators apart, and mixed ones then widen."""
+        found, one = super().run_node(n), n.meta.get("tensor_meta")
+        if isinstance(found, PerClient) and isinstance(one, TensorMetadata) and found.value.dtype != one.dtype:
+            return PerClient(found.value.to(one.dtype))
+        return found
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The operator over all clients."""
@@ -72,7 +80,7 @@ def _mapped(target: Any, leaves: list[Any], spec: TreeSpec) -> Any:
 
 
 def weave(own: PerClient) -> Tensor:
-    """[c, N, C, ...] to [N, c C, ...], images on a CPU with the channels last in memory; no copy if woven before."""
+    """[c, N, C, ...] to [N, c C, ...], images with channels last where kernels like that; no copy if woven before."""
     value = own.value
     if value.dim() == 5 and _prefers_channels_last(value):
         return _channels_last(value.permute(1, 3, 4, 0, 2).contiguous().flatten(3).permute(0, 3, 1, 2))
@@ -85,8 +93,8 @@ def unweave(woven: Tensor, clients: int) -> PerClient:
 
 
 def _prefers_channels_last(value: Tensor) -> bool:
-    """CPU kernels are fastest so; those of a GPU, in full precision and with groups, are not."""
-    return value.device.type == "cpu"
+    """CPU kernels are fastest so, and a GPU's matrix units, which take 16 bits; its others, with groups, are not."""
+    return value.device.type == "cpu" or value.dtype in (torch.bfloat16, torch.float16)
 
 
 def _weights(own: PerClient) -> Tensor:

@@ -40,6 +40,11 @@ def layouts_of(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> Layouts:
     return look.found
 
 
+def empty_alike(value: Tensor) -> Tensor:
+    """In the same layout, gaps included."""
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=value.device)
+
+
 def last_uses(graph: fx.Graph, layouts: Layouts) -> dict[int, int]:
     """Storage -> the place in the list of the last node that reads it."""
     found: dict[int, int] = {}

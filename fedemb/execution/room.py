@@ -1,4 +1,4 @@
-"""How many virtual clients fit into memory at once, as far as that shows only when they do not."""
+"""How many virtual clients fit into memory at once: what was free at the start, and what shows when they do not fit."""
 
 from __future__ import annotations
 
@@ -19,21 +19,35 @@ class Room:
 
     def __init__(self) -> None:
         self._halved, self._most = 0, 0
+        self._gib: float | None = None
 
-    def record(self) -> dict[str, int]:
-        """Empty before the first halving."""
-        return {"halved": self._halved, "most": self._most} if self._halved else {}
+    def record(self) -> dict[str, float]:
+        """What was found so far."""
+        halved: dict[str, float] = {"halved": self._halved, "most": self._most} if self._halved else {}
+        return halved if self._gib is None else {**halved, "gib": self._gib}
 
-    def restore(self, record: Mapping[str, int]) -> None:
+    def restore(self, record: Mapping[str, float]) -> None:
         """Have the room that another one found."""
-        self._halved, self._most = record.get("halved", 0), record.get("most", 0)
+        self._halved, self._most = int(record.get("halved", 0)), int(record.get("most", 0))
+        self._gib = record.get("gib")
+
+    def gib(self, measure: Callable[[], float]) -> float:
+        """What there was when this was first asked."""
+        if self._gib is None:
+            self._gib = measure()
+        return self._gib
 
     def in_parts(
-        self, items: Sequence[Item], run: Callable[[Sequence[Item]], Result], halvings: int
+        self,
+        items: Sequence[Item],
+        run: Callable[[Sequence[Item]], Result],
+        halvings: int,
+        let_go: Callable[[], None],
     ) -> Iterator[Result]:
         """run(part) for consecutive parts of the items, one for each virtual client; one that fails gives nothing.
 
         halvings: how many are allowed, over all calls.
+        let_go: gives back memory that a part of that size has left behind.
         Raises: TooLargeError if a single client does not fit, or the halvings are used up.
         """
         start = 0
@@ -50,6 +64,7 @@ class Room:
                 start += len(part)
             else:
                 self._halve(len(part), halvings)
+                let_go()
 
     def _halve(self, clients: int, halvings: int) -> None:
         if clients == 1:

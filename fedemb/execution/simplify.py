@@ -18,22 +18,38 @@ def simplified(graph: fx.GraphModule, inputs: Sequence[Tensor], spent: Collectio
 
     - each call is made once with the same arguments,
     - a view of a view is taken from the first tensor, and none where nothing changes,
-    - what is not used is not computed,
-    - a matrix product that is added to a spent input is added by the product's own kernel,
-    - an entry-wise operator writes over an argument that nobody needs afterwards.
+    - what is not used is not computed.
 
-    spent: numbers of the inputs, no two of which share memory, that may be written over. The results share memory with
+    spent: numbers of the inputs, no two of which share memory, that may be given away: the results share memory with
         one another and with other inputs nowhere, so that they can be such inputs of the next call.
     """
-    free = [node for number, node in enumerate(graph.graph.find_nodes(op="placeholder")) if number in spent]
     _share(graph.graph)
     _shorten_views(graph.graph, layouts_of(graph, inputs))
     _share(graph.graph)
     graph.graph.eliminate_dead_code()
-    part_results(graph.graph, layouts_of(graph, inputs), free)
+    part_results(graph.graph, layouts_of(graph, inputs), _numbered(graph, spent))
+    return _finished(graph)
+
+
+def in_place(graph: fx.GraphModule, inputs: Sequence[Tensor], spent: Collection[int] = ()) -> fx.GraphModule:
+    """The same of a simplified graph, so that
+
+    - a matrix product that is added to a spent input is added by the product's own kernel,
+    - an entry-wise operator writes over an argument that nobody needs afterwards.
+    """
+    free = _numbered(graph, spent)
     _add_by_product(graph.graph, layouts_of(graph, inputs), free)
     graph.graph.eliminate_dead_code()
     reuse(graph.graph, layouts_of(graph, inputs), free)
+    return _finished(graph)
+
+
+def _numbered(graph: fx.GraphModule, numbers: Collection[int]) -> list[fx.Node]:
+    """The inputs with these numbers."""
+    return [node for number, node in enumerate(graph.graph.find_nodes(op="placeholder")) if number in numbers]
+
+
+def _finished(graph: fx.GraphModule) -> fx.GraphModule:
     graph.graph.lint()
     graph.recompile()
     return graph

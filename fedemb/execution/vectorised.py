@@ -1,4 +1,4 @@
-"""Many virtual clients at once: one step for a chunk of them, as many as fit a memory setting.
+"""Many virtual clients at once: one step for a chunk of them, as many as fit into memory.
 
 Shapes: c clients in a chunk, S local steps of the longest of them, B images in a batch.
 """
@@ -6,7 +6,7 @@ Shapes: c clients in a chunk, S local steps of the longest of them, B images in 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -20,9 +20,12 @@ from fedemb.core import check
 from fedemb.core.params import add_to, stack, to
 from fedemb.core.types import Batch, Cohort, Diagnostics, Params, VirtualClient
 from fedemb.data.batching import pad_steps
-from fedemb.execution.capture import Captured, Kernels, over_clients
+from fedemb.execution.capture import Captured, over_clients
+from fedemb.execution.chunks import equal_chunks, longest_first, widths
 from fedemb.execution.executor import IDLE, Executor, Load, diagnose, zero_sum
+from fedemb.execution.launch import Kernels, Launch, Plain
 from fedemb.execution.memory import client_bytes
+from fedemb.execution.place import Place, place_of
 from fedemb.execution.room import Room
 from fedemb.privacy.clipping import Clipping
 
@@ -31,8 +34,6 @@ Step: TypeAlias = Callable[[ClientWork, Params, ClientState, Batch], ClientState
 
 Chunk: TypeAlias = Sequence[tuple[VirtualClient, Batch]]
 """Virtual clients, each with its batches [S, B, ...]."""
-
-_FASTEST_GIB = {True: 3 / 64, False: 2.0}  # on a CPU; elsewhere
 
 
 def stack_states(states: Sequence[ClientState]) -> ClientState:
@@ -53,24 +54,27 @@ def select(active: Tensor, new: ClientState, old: ClientState) -> ClientState:
     return ClientState(pick(new.params, old.params), slots, *scalars)
 
 
-def equal_chunks(clients: int, most: int) -> int:
-    """The size of the fewest equal chunks of at most `most` (and at least one) that hold all clients."""
-    chunks = -(-clients // max(most, 1))
-    return -(-clients // chunks)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Vectorised(Executor):
     """Clients in chunks, each of whose local steps is one list of kernel calls; short clients rest on masked steps.
 
     memory_gib: bound, in 2^30 bytes, on what a chunk may hold beside the clients' images; one client runs whatever the
-        bound. None: what is fastest, which on a CPU is what its caches hold.
+        bound. None: on a CPU what its caches hold, which is fastest; on a GPU half of what is free before the first
+        round.
     halvings: how often chunks may be halved for the rest of the run when a GPU's memory runs out. What clients need
         follows their data, and so would the sizes: 0 where one user's data must not move another's update by rounding.
+    kernels: how the kernels of a step are run.
+    examples: how many examples a virtual client trains on, or any number that grows with its steps. Clients are worked
+        through by it, the longest first, so that few steps are masked; sums come out with other rounding and all else
+        as without. Who works beside whom follows it: None where it is private and must not move others by rounding.
+    place: the way to the device of the parameters.
     """
 
     memory_gib: float | None = None
     halvings: int = 16
+    kernels: Launch = Plain()
+    examples: Callable[[VirtualClient], int] | None = None
+    place: Callable[[torch.device], Place] = place_of
     _captured: Captured = field(default_factory=Captured, init=False, repr=False, compare=False)
     _room: Room = field(default_factory=Room, init=False, repr=False, compare=False)
 
@@ -83,22 +87,27 @@ class Vectorised(Executor):
         self, work: ClientWork, clipping: Clipping, shared: Params, cohort: Cohort, load: Load
     ) -> tuple[Params, Diagnostics]:
         """The same sum as `Sequential`, chunk by chunk."""
+        device, order = next(iter(shared.values())).device, self._order(cohort)
+        self.kernels.check(device)
+        gib = self.memory_gib or self._room.gib(self.place(device).gib)  # before anything private is there
+        ordered = replace(cohort, clients=tuple(cohort.clients[position] for position in order))
         total, norms, finals = zero_sum(work, shared, clipping), list[Tensor](), list[ClientState]()
 
         def clipped(chunk: Chunk) -> tuple[Params, Tensor, ClientState]:
             states = self._train(work, shared, *zip(*chunk, strict=True))
             updates = vmap(work.finish, in_dims=(None, 0))(shared, states)
             updates, lengths = vmap(clipping)(updates)
-            return updates, lengths, states._replace(params={}, slots={})
+            return updates, lengths, ClientState({}, {}, *(value.clone() for value in states[2:]))
 
-        for chunk in self._chunks(work, shared, cohort, load):
-            for updates, lengths, states in self._room.in_parts(chunk, clipped, self.halvings):
+        for chunk in self._chunks(work, shared, ordered, load, gib):
+            for updates, lengths, states in self._room.in_parts(chunk, clipped, self.halvings, self._captured.forget):
                 real = min(len(lengths), len(cohort.clients) - len(norms))  # the others fill up: they send nothing
                 for slot in range(real):
                     add_to(total, {name: value[slot] for name, value in updates.items()})
                 norms += list(lengths[:real])
                 finals += [ClientState({}, {}, *scalars) for scalars in list(zip(*states[2:], strict=True))[:real]]
-        return total, diagnose(norms, finals)
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return total, diagnose([norms[place] for place in back], [finals[place] for place in back])
 
     def record(self) -> dict[str, Any]:
         """How many clients fit into memory, if chunks were halved."""
@@ -108,53 +117,69 @@ class Vectorised(Executor):
         """Start with as many."""
         self._room.restore(record)
 
-    def _chunks(self, work: ClientWork, shared: Params, cohort: Cohort, load: Load) -> Iterator[Chunk]:
+    def _order(self, cohort: Cohort) -> list[int]:
+        """Positions in the cohort, as they are worked through."""
+        if self.examples is None:
+            return list(range(len(cohort.clients)))
+        return longest_first([self.examples(client) for client in cohort.clients])
+
+    def _chunks(self, work: ClientWork, shared: Params, cohort: Cohort, load: Load, gib: float) -> Iterator[Chunk]:
         """Consecutive clients in equal chunks, the last one filled up with clients without users.
 
         The size follows from the shape of a batch and the number of clients, never from anybody's data: kernels round
         differently for different sizes, and one user's images must not move another client's update by even that.
         """
-        device, size, ready = next(iter(shared.values())).device, 0, list[Batch]()
+        size, ready = 0, list[Batch]()
         for position, (client, batches) in enumerate(zip(cohort.clients, load(cohort.clients), strict=True)):
             ready.append(batches)
             if not size:
-                size = equal_chunks(len(cohort.clients), self._most(work, shared, client, to(batches, device)))
+                size = equal_chunks(len(cohort.clients), self._most(work, shared, client, batches, gib))
             if len(ready) == size or position + 1 == len(cohort.clients):
                 clients = cohort.clients[position + 1 - len(ready) : position + 1]
                 idle = {name: value[:0] for name, value in ready[0].items()}
                 yield [*zip(clients, ready, strict=True), *[(IDLE, idle)] * (size - len(ready))]
                 ready = []
 
-    def _most(self, work: ClientWork, shared: Params, client: VirtualClient, batches: Batch) -> int:
-        """How many clients fit in memory_gib; may be 0."""
-        inputs = [*shared.values(), *(value[:0] for value in batches.values())]
+    def _most(self, work: ClientWork, shared: Params, client: VirtualClient, batches: Batch, gib: float) -> int:
+        """How many clients fit into so much memory; may be 0."""
+        shapes = to({name: value[:0] for name, value in batches.items()}, next(iter(shared.values())).device)
+        inputs = [*shared.values(), *shapes.values()]
         needed = self._captured.get(
-            "bytes", work, (*shared, *batches), inputs, lambda: client_bytes(work, shared, client, batches)
+            "bytes", work, (*shared, *batches), inputs, lambda: client_bytes(work, shared, client, shapes)
         )
-        gib = self.memory_gib or _FASTEST_GIB[batches["mask"].device.type == "cpu"]
         return int(gib * 2**30 // needed)
 
     def _train(
         self, work: ClientWork, shared: Params, clients: Sequence[VirtualClient], batches: Sequence[Batch]
     ) -> ClientState:
-        """All local steps of one chunk: states [c, ...]."""
-        padded = pad_steps(batches)
+        """All local steps of one chunk: states [c, ...]. Clients that have none left are left out where that is few."""
+        place, padded = self.place(next(iter(shared.values())).device), pad_steps(batches)
         active = padded["mask"].any(dim=2)  # [c, S]: a step needs a real example
-        everybody, padded = active.all(dim=0).tolist(), to(padded, next(iter(shared.values())).device)
         states = stack_states([work.begin(shared, client) for client in clients])
         own, structure = tree_flatten(states)
-        names, common = (*shared, *states.params, *padded), list(shared.values())
-        for index in range(active.shape[1]):
-            step = _step if everybody[index] else _step_or_rest
-            batch = {name: value[:, index] for name, value in padded.items()}
+        names, common, done = (*shared, *states.params, *padded), list(shared.values()), list[list[Tensor]]()
+        for index, width in enumerate(self._widths(active)):
+            if width < len(own[-1]):
+                done.append([value[width:] for value in own])
+                own = [value[:width] for value in own]
+            step = _step if bool(active[:width, index].all()) else _step_or_rest
+            batch = place.bring({name: value[:width, index] for name, value in padded.items()})
             inputs = [*common, *own, *batch.values()]
 
-            def capture(step: Step = step, states: ClientState = states, batch: Batch = batch) -> Kernels:
-                return over_clients(partial(step, work), shared, states, batch, spent=1)
+            def capture(step: Step = step, own: list[Tensor] = own, batch: Batch = batch) -> Kernels:
+                each = tree_unflatten(own, structure)
+                return over_clients(partial(step, work), shared, each, batch, launch=self.kernels, spent=1)
 
             own = self._captured.get(step.__name__, work, names, inputs, capture)(*inputs)
+        if done:
+            own = [torch.cat(parts) for parts in zip(own, *reversed(done), strict=True)]
         trained: ClientState = tree_unflatten(own, structure)
         return trained
+
+    def _widths(self, active_cS: Tensor) -> list[int]:
+        """How many clients each step is done for: all, unless the work may follow their sizes."""
+        clients, steps = active_cS.shape
+        return [clients] * steps if self.examples is None else widths(active_cS)
 
 
 def _step(work: ClientWork, shared: Params, state: ClientState, batch: Batch) -> ClientState:

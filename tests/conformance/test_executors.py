@@ -4,6 +4,7 @@ import pytest
 import torch
 from flower_grid import OverFlower
 from ranks import in_parts, world
+from recorders import Playback
 from small import (
     COUNTS,
     RAGGED,
@@ -23,6 +24,7 @@ from fedemb.data.synthetic import SyntheticUsers
 from fedemb.data.users import ExampleAsUser
 from fedemb.execution.auto import Auto
 from fedemb.execution.executor import Sequential
+from fedemb.execution.launch import CudaGraphs
 from fedemb.execution.vectorised import Vectorised
 from fedemb.privacy.clipping import FlatClipping
 from fedemb.tasks.heads import CosineHead
@@ -30,6 +32,10 @@ from fedemb.testing import check_executor, check_sampler, check_task, check_user
 
 WORKS = work_variants()
 EXECUTORS = {"sequential": Sequential(), "vectorised": Vectorised(), "flower": OverFlower(nodes=2)}
+MANY = {
+    "longest first": Vectorised(examples=lambda client: -client.seed),
+    "recorded": Vectorised(kernels=CudaGraphs(recorder=Playback())),
+}
 AUTO = {"sequential": Sequential(), "vectorised": Vectorised()}
 
 
@@ -55,6 +61,12 @@ def test_auto_equals_sequential_before_and_after_its_choice(chosen, work):
         auto.restore({"measured": measured, "candidates": {}})
     assert auto.chosen == chosen
     check_executor(auto, WORKS[work], WORKS[work].task.init(1), RAGGED, make_load(), clip_norm=0.1)
+
+
+@pytest.mark.parametrize("work", ["adam-headfirst-cosine-frozen", "momentum-joint-softmax-all"])
+@pytest.mark.parametrize("how", MANY)
+def test_many_at_once_equal_sequential_however_they_run(how, work):
+    check_executor(MANY[how], WORKS[work], WORKS[work].task.init(1), RAGGED, make_load(), clip_norm=0.1)
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3])

@@ -1,5 +1,7 @@
 """One client's graph over many clients: every operator with a rule against vmap, and what goes without a rule."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -7,9 +9,13 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import avg_pool2d, dropout, max_pool2d, one_hot
 from torch.utils._pytree import tree_leaves
 
-from fedemb.execution.capture import Captured, over_clients
+from fedemb.execution.capture import Captured
+from fedemb.execution.capture import over_clients as over_clients_by
+from fedemb.execution.client_axis import PerClient, weave
+from fedemb.execution.launch import Plain
 
 CLIENTS, IMAGES = 3, 4
+over_clients = partial(over_clients_by, launch=Plain())
 
 
 class Net(nn.Module):
@@ -104,6 +110,25 @@ def test_a_result_that_is_the_same_for_all_clients_is_repeated():
         torch.ones(2), torch.zeros(CLIENTS)
     )
     assert found.tolist() == [[3.0, 3.0]] * CLIENTS
+
+
+@pytest.mark.parametrize(("dtype", "channels_last"), [(torch.bfloat16, True), (torch.float32, False)])
+def test_images_lie_as_kernels_like_them(dtype, channels_last):
+    """Beside a CPU, where the channels come last in any case: for matrix units only, which take 16 bits."""
+    images = torch.empty(CLIENTS, IMAGES, 2, 8, 6, dtype=dtype, device="meta")
+    wanted = (CLIENTS * 2 * 48, 1, 6 * CLIENTS * 2, CLIENTS * 2) if channels_last else (CLIENTS * 2 * 48, 48, 6, 1)
+    assert weave(PerClient(images)).stride() == wanted
+
+
+def test_results_have_the_dtype_that_one_client_has():
+    """A norm of 16-bit numbers with weights of 32 bits, some the same for all, is taken apart by vmap and widened."""
+
+    def one(common, weight, images):
+        return torch.nn.functional.group_norm(images.bfloat16(), 2, weight, common["bias"])
+
+    weight, images = torch.ones(CLIENTS, 4), torch.randn(CLIENTS, IMAGES, 4, 2, 2)
+    [found] = over_clients(one, {"bias": torch.zeros(4)}, weight, images)(torch.zeros(4), weight, images)
+    assert found.dtype == one({"bias": torch.zeros(4)}, weight[0], images[0]).dtype == torch.bfloat16
 
 
 def test_random_numbers_within_a_step_are_refused():

@@ -17,6 +17,7 @@ from fedemb.privacy.clipping import FlatClipping
 WORK = make_work(task=make_task(backbone=Line()))
 STREAM = partial(map, make_load(batch_size=32))
 CLIPPING = FlatClipping(clip_norm=0.3)
+LET_GO = list  # a function that does nothing
 
 
 def fitting(most, tried):
@@ -42,30 +43,50 @@ def fitting(most, tried):
 )
 def test_parts_are_halved_until_they_fit_and_stay_small(most, tries):
     room, tried = Room(), []
-    assert [*chain(*room.in_parts(range(5), fitting(most, tried), 9))] == [0, 1, 2, 3, 4]
+    assert [*chain(*room.in_parts(range(5), fitting(most, tried), 9, LET_GO))] == [0, 1, 2, 3, 4]
     assert tried == tries
     tried.clear()
-    assert [*chain(*room.in_parts(range(5, 9), fitting(most, tried), 9))] == [5, 6, 7, 8]
+    assert [*chain(*room.in_parts(range(5, 9), fitting(most, tried), 9, LET_GO))] == [5, 6, 7, 8]
     assert all(len(part) <= most for part in tried)
+
+
+def test_what_a_part_left_behind_is_let_go_before_a_smaller_one_is_tried():
+    done = []
+
+    def run(part):
+        done.append(len(part))
+        if len(part) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    list(Room().in_parts(range(4), run, 9, lambda: done.append("let go")))
+    assert done == [4, "let go", 2, "let go", 1, 1, 1, 1]
+
+
+def test_room_is_measured_once_and_carried_over():
+    """A resumed process finds other memory free; with other chunks it would round otherwise."""
+    first, second = Room(), Room()
+    assert [first.gib(lambda: 3.0), first.gib(lambda: 5.0)] == [3.0, 3.0]
+    second.restore(first.record())
+    assert second.gib(lambda: 7.0) == 3.0
 
 
 def test_each_halving_is_said_once(capsys):
     room = Room()
     for _ in range(3):
-        list(room.in_parts(range(4), fitting(2, []), 9))
+        list(room.in_parts(range(4), fitting(2, []), 9, LET_GO))
     said = "out of memory with 4 virtual clients at once: at most 2 from now on; executor.memory_gib sets a bound"
     assert capsys.readouterr().err == f"fedemb: {said}\n"
 
 
 def test_one_client_that_does_not_fit_is_one_line():
     with pytest.raises(TooLargeError, match=r"^one virtual client does not fit .*: lower batching\.batch_size"):
-        list(Room().in_parts(range(4), fitting(0, []), 9))
+        list(Room().in_parts(range(4), fitting(0, []), 9, LET_GO))
 
 
 def test_without_halvings_what_does_not_fit_is_an_error():
     """Sizes that follow what users' data need must not decide how others' updates are rounded."""
     with pytest.raises(TooLargeError, match=r"^4 virtual clients at once do not fit .*: lower executor\.memory_gib"):
-        list(Room().in_parts(range(4), fitting(2, []), 0))
+        list(Room().in_parts(range(4), fitting(2, []), 0, LET_GO))
 
 
 @pytest.mark.parametrize(("where", "most"), [("_train", 1), ("_train", 2), ("_train", 3), ("clip", 2)])
@@ -102,14 +123,14 @@ def test_another_process_starts_with_the_parts_that_fit(executor):
     """It would otherwise try larger ones, and round otherwise where they happen to fit."""
     first, second = executor(), executor()
     assert first.record() == {}
-    list(room_of(first).in_parts(range(4), fitting(2, []), 9))
+    list(room_of(first).in_parts(range(4), fitting(2, []), 9, LET_GO))
     second.restore(first.record())
     tried = []
-    list(room_of(second).in_parts(range(4), fitting(4, tried), 9))
+    list(room_of(second).in_parts(range(4), fitting(4, tried), 9, LET_GO))
     assert tried == [[0, 1], [2, 3]]
     assert second.record() == first.record()
     with pytest.raises(TooLargeError):
-        list(room_of(second).in_parts(range(4), fitting(1, []), 1))  # one halving was used up before
+        list(room_of(second).in_parts(range(4), fitting(1, []), 1, LET_GO))  # one halving was used up before
 
 
 def room_of(executor):

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from fedemb.execution.simplify import simplified
+from fedemb.execution.simplify import in_place, simplified
 
 aten = torch.ops.aten
 
 
 def graph_of(function, *inputs):
-    return simplified(make_fx(function)(*inputs), inputs)
+    return in_place(simplified(make_fx(function)(*inputs), inputs), inputs)
 
 
 def calls(graph):

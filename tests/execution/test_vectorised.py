@@ -11,7 +11,7 @@ from fedemb.core.optim import Adam
 from fedemb.core.params import flatten
 from fedemb.execution.executor import Sequential
 from fedemb.execution.memory import client_bytes
-from fedemb.execution.vectorised import Vectorised, equal_chunks, select, stack_states
+from fedemb.execution.vectorised import Vectorised, select, stack_states
 from fedemb.privacy.clipping import FlatClipping
 
 WORK = make_work()
@@ -49,14 +49,6 @@ def test_every_chunk_size_gives_the_same_sum(size, chunks, chunk_sizes):
     torch.testing.assert_close(flatten(total), flatten(wanted), rtol=0, atol=1e-6)
     torch.testing.assert_close(found.norms, exact.norms, rtol=0, atol=1e-5)
     assert found.examples.tolist() == exact.examples.tolist() == [20, 0, 1, 16, 11]
-
-
-@pytest.mark.parametrize(
-    ("clients", "most", "size"), [(5, 1, 1), (5, 2, 2), (5, 4, 3), (5, 5, 5), (5, 99, 5), (6, 4, 3), (1, 0, 1)]
-)
-def test_chunks_are_equal_and_as_few_as_fit(clients, most, size):
-    """5 clients, at most 4 together: two chunks of 3 waste one place, chunks of 4 would waste three."""
-    assert equal_chunks(clients, most) == size
 
 
 class Restless(FineTune):
