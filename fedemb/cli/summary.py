@@ -38,6 +38,7 @@ def conclude(
     """Write everything that a finished run leaves behind."""
     report = {
         "recipe": cfg.name,
+        "method": cfg.method,
         "mode": cfg.mode,
         "privacy": _privacy(cfg, job, state),
         "metrics": _metrics(log, state.round),
