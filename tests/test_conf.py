@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flower_grid import FakeGrid
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_module
 from PIL import Image
 from recorders import Playback
 
@@ -30,6 +30,11 @@ DOWNLOADED = {
     "gld160k": "gld160k",
     "gld23k": "gld23k",
     "inaturalist": "inaturalist",
+    "qmnist_central": "qmnist",
+    "qmnist_dpsgd": "qmnist",
+    "qmnist_examples": "qmnist",
+    "qmnist_fedavg": "qmnist",
+    "qmnist_one_user": "qmnist",
     "qmnist_writers": "qmnist",
 }  # recipe -> its users
 STORES = {*DOWNLOADED.values(), "emnist_disjoint"}
@@ -43,7 +48,12 @@ NEEDS = {
     ("test_users", "store"): "a store",
     ("sampler", "poisson"): "single users",
     ("test_users", "none"): "no test users",
+    ("test_users", "part"): "data",
     ("client", "head_first"): "several local steps",
+    ("client", "gradient"): "no local steps",
+    ("client_optimizer", "none"): "no local steps",
+    ("client_schedule", "none"): "no local steps",
+    ("task", "global_head"): "classes",
     ("mechanism", "discrete"): "whole numbers",
     ("executor", "flower"): "nodes",
     ("mechanism", "tree"): "users in turn",
@@ -126,6 +136,11 @@ def needs(tiny, fedemb, tmp_path, request, monkeypatch):
             return [*tiny, f"{group}={option}"]
         if need == "users in turn":
             return [*tiny, f"{group}={option}", "sampler=cyclic", f"mechanism.strategy.{SPANS[option]}=2"]
+        if need == "no local steps":
+            words = [word for word in tiny if not word.startswith("client.")]
+            return [*words, "client=gradient", "client_optimizer=none", "client_schedule=none"]
+        if need == "classes":
+            return [*tiny, f"{group}={option}", "classes=200"]
         if need == "several local steps":
             return [*tiny, f"{group}={option}", "batching.batch_size=4"]
         if need == "grey images":
@@ -181,8 +196,9 @@ def test_every_recipe_trains_two_rounds(fedemb, tmp_path, omniglot, monkeypatch,
 def test_recipes_of_downloaded_data_are_trained_by_their_own_tests(recipe):
     texts = [path.read_text() for path in (Path(__file__).parent / "data_prep").glob("test_*.py")]
     assert any(f"recipe={recipe}" in text or f'"{recipe}"' in text for text in texts)
-    composed = OmegaConf.load(CONF / "recipe" / f"{recipe}.yaml")
-    assert {"override /users": DOWNLOADED[recipe]} in composed.defaults
+    with initialize_config_module("fedemb.conf", version_base="1.3"):
+        composed = compose("train", [f"recipe={recipe}"])
+    assert composed.users.path.endswith(f"/{DOWNLOADED[recipe]}")
 
 
 @pytest.mark.parametrize("group", ["users", "test_users"])

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from fedemb.cli.pricing import check_small
 from fedemb.cli.release import check_size_is_given, released
@@ -24,7 +25,7 @@ from fedemb.core.types import Batch, Cohort, Diagnostics, Params, VirtualClient
 from fedemb.data.batching import Batcher
 from fedemb.data.prefetch import Prefetch
 from fedemb.data.sampling import CohortSampler
-from fedemb.data.transforms import Compose, LocalLabels, ScalePixels
+from fedemb.data.transforms import Compose, ScalePixels
 from fedemb.data.users import UserDataset, share_images
 from fedemb.evaluation.evaluate import EmbeddingEvaluation
 from fedemb.evaluation.users import embed_users
@@ -37,8 +38,9 @@ from fedemb.privacy.ledger import Ledger
 from fedemb.privacy.query import Query, SumUpdates
 from fedemb.server.optimizer import FedOpt
 from fedemb.server.plan import Plan
-from fedemb.tasks.embedding import EmbeddingTask
+from fedemb.tasks.backbone import backbone_params, check_images
 from fedemb.tasks.start import Start
+from fedemb.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,8 @@ class Job:
     """A run that is ready to start: nothing has been written yet. `load` and `executor` are to be closed at the end."""
 
     plan: Plan
-    task: EmbeddingTask
+    backbone: nn.Module
+    task: Task
     work: ClientWork
     load: Prefetch
     executor: Executor
@@ -78,7 +81,8 @@ class ClientSide:
     """
 
     users: UserDataset
-    task: EmbeddingTask
+    backbone: nn.Module
+    task: Task
     work: ClientWork
     load: Prefetch
     examples: Callable[[VirtualClient], int]
@@ -95,6 +99,7 @@ def build(cfg: DictConfig) -> Job:
     executor = executor_for(cfg, side)
     return Job(
         plan=_plan(cfg, seed, users.num_users, _sum_updates(executor, work, load)),
+        backbone=side.backbone,
         task=task,
         work=work,
         load=load,
@@ -102,7 +107,7 @@ def build(cfg: DictConfig) -> Job:
         start=start,
         users=users,
         seed=seed,
-        measure=_measure(cfg, task, users),
+        measure=_measure(cfg, side.backbone, users),
         device=side.device,
         delta=_delta(cfg, users.num_users),
     )
@@ -110,30 +115,31 @@ def build(cfg: DictConfig) -> Job:
 
 def client_side(cfg: DictConfig, seed: int) -> ClientSide:
     """Users, task, local work and loading. seed: of the parameters that the task starts with."""
-    users: UserDataset = instantiate(cfg.users)
+    users = users_of(cfg)
     if cfg.get("provenance") == "dp":
         refuse_another_unit(Path(cfg.path), users.unit)
     _refuse_nobody(users)
     with seeded(seed):
         backbone = instantiate(cfg.model)
-    task = EmbeddingTask(
-        backbone=backbone,
-        head=instantiate(cfg.head),
-        embedding_width=cfg.embedding_width,
-        local_classes=cfg.local_classes,
-        frozen=tuple(cfg.frozen or ()),
-    )
+    task: Task = instantiate(cfg.task)(backbone=backbone, head=instantiate(cfg.head), frozen=tuple(cfg.frozen or ()))
     check_rebuilds(OmegaConf.to_container(cfg.model, resolve=True), backbone)  # type: ignore[arg-type]
-    task.check_images(users.load([0])["image"].shape[1:])
+    check_images(backbone, cfg.embedding_width, users.load([0])["image"].shape[1:])
     batcher = _batcher(cfg, users)
     return ClientSide(
         users=users,
+        backbone=backbone,
         task=task,
         work=instantiate(cfg.client)(task=task),
         load=_load(cfg, batcher),
         examples=batcher.num_examples,
         device=device_of(cfg.device),
     )
+
+
+def users_of(cfg: DictConfig) -> UserDataset:
+    """Whoever the guarantee is for: the users of users=, or as unit=example has it, each of their images."""
+    users: UserDataset = instantiate(cfg.unit)(instantiate(cfg.users))
+    return users
 
 
 def make_repeatable() -> None:
@@ -258,7 +264,7 @@ def _secret_noise(round: int) -> NoiseSource:
 
 def _batcher(cfg: DictConfig, users: UserDataset) -> Batcher:
     """A virtual client -> its batches."""
-    transforms = [LocalLabels(max_classes=cfg.local_classes), ScalePixels(), instantiate(cfg.augment)]
+    transforms = [instantiate(cfg.labels), ScalePixels(), instantiate(cfg.augment)]
     return Batcher(users=users, transform=Compose(transforms=transforms), **cfg.batching)
 
 
@@ -306,7 +312,7 @@ def _sum_updates(executor: Executor, work: ClientWork, load: Load) -> SumUpdates
     return sum_updates
 
 
-def _measure(cfg: DictConfig, task: EmbeddingTask, users: UserDataset) -> Callable[[Params], dict[str, float | None]]:
+def _measure(cfg: DictConfig, backbone: nn.Module, users: UserDataset) -> Callable[[Params], dict[str, float | None]]:
     """Parameters -> metrics of the test users; nothing without test users.
 
     Raises: ValueError if a release would measure on the users that it trains on: metrics are exact functions of images.
@@ -319,12 +325,11 @@ def _measure(cfg: DictConfig, task: EmbeddingTask, users: UserDataset) -> Callab
             "mode=release cannot measure on the images that it trains on, as the guarantee does not cover what is "
             "measured: test_users= shares images with users=; take other test users, or test_users=none"
         )
-    task.check_images(test.load([0])["image"].shape[1:])
+    check_images(backbone, cfg.embedding_width, test.load([0])["image"].shape[1:])
     evaluation: EmbeddingEvaluation = instantiate(cfg.evaluation)
 
     def measure(params: Params) -> dict[str, float | None]:
-        return evaluation.measure(
-            *embed_users(partial(embed, task.backbone, params), test, next(iter(params.values())).device)
-        )
+        own = backbone_params(backbone, params)
+        return evaluation.measure(*embed_users(partial(embed, backbone, own), test, next(iter(params.values())).device))
 
     return measure

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from hydra import compose, initialize_config_module
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from fedemb.cli.build import build
+from fedemb.cli.build import build, users_of
 from fedemb.data.users import digest_of
 from fedemb.execution.flower import Worker
 
 
 def digest(overrides: Sequence[str]) -> str:
     """That of the users that these overrides of `fedemb train` name, as far as they tell."""
-    return digest_of(instantiate(_composed(tuple(overrides)).users))
+    return digest_of(users_of(_composed(tuple(overrides))))
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-_FREE = ("run", "resume", "name", "prefetch")  # where the run lies and how its data are read, not what it is
+_FREE = ("run", "resume", "name", "method", "prefetch")  # where the run lies and how its data are read, not what it is
 
 
 def refuse_nothing_to_resume(cfg: DictConfig, overrides: list[str], folder: Path) -> None:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from fedemb.cli import whole_user
 from fedemb.cli.build import Job, is_secret
 from fedemb.cli.choice import used
 from fedemb.data.sampling import FixedSizeSampler
@@ -24,6 +25,7 @@ from fedemb.report.record import NOT_COVERED, claim, versions, write_record
 from fedemb.server.hooks import NOT_METRICS, Clock, MetricsLog
 from fedemb.server.plan import RunState
 from fedemb.server.run_folder import RunFolder
+from fedemb.tasks.backbone import backbone_params
 
 
 def conclude(
@@ -38,6 +40,7 @@ def conclude(
     """Write everything that a finished run leaves behind."""
     report = {
         "recipe": cfg.name,
+        "method": cfg.method,
         "mode": cfg.mode,
         "privacy": _privacy(cfg, job, state),
         "metrics": _metrics(log, state.round),
@@ -51,7 +54,7 @@ def conclude(
     save_model(
         folder.model,
         backbone=OmegaConf.to_container(cfg.model, resolve=True),  # type: ignore[arg-type]
-        params=state.server.averaged(),
+        params=backbone_params(job.backbone, state.server.averaged()),
         about={"recipe": cfg.name, "privacy": report["privacy"]["claim"]},
     )
     write_record(folder.report, report)
@@ -64,6 +67,7 @@ def conclude(
 def _privacy(cfg: DictConfig, job: Job, state: RunState) -> dict[str, Any]:
     """The claim and everything that it follows from."""
     spent, sampler, unit = job.spend(state.ledger), job.plan.sampler, job.users.unit
+    whole = whole_user.conversion(job.users, state.ledger.events, spent.delta)
     several = f", with the up to {job.plan.ids_per_user} user ids of one person together"
     user = job.users.privacy_unit + (several if job.plan.ids_per_user > 1 else "")
     return {
@@ -79,6 +83,7 @@ def _privacy(cfg: DictConfig, job: Job, state: RunState) -> dict[str, Any]:
         "clients_per_round": sampler.planned_clients,
         "users_per_client": cfg.users_per_client,
         "ids_per_user": job.plan.ids_per_user,
+        **whole,
         "rounds": state.round,
         "rounds_charged": job.rounds_charged(state.ledger),
         "noise_multiplier": _noise_multiplier(job),
@@ -95,7 +100,8 @@ def _privacy(cfg: DictConfig, job: Job, state: RunState) -> dict[str, Any]:
             secret=is_secret(cfg),
             exact=job.plan.mechanism.exact,
             measured=cfg.test_users is not None,
-        ),
+        )
+        + whole_user.words(whole, spent),
     }
 
 
@@ -107,11 +113,13 @@ def _noise_multiplier(job: Job) -> float:
 def _extrapolation(job: Job, rounds: int) -> list[dict[str, Any]]:
     """Hypothetical deployments with this run's signal-to-noise ratio.
 
-    None for a run without noise or rounds, after a start that has cost something, or for a sampling that the law does
-    not scale.
+    None for a run without noise or rounds, after a start that has cost something, for a sampling that the law does
+    not scale, or where a user is a single example.
     """
     sampler, noise_multiplier = job.plan.sampler, _noise_multiplier(job)
     if not isinstance(sampler, FixedSizeSampler) or not rounds or not noise_multiplier or job.start.cost() is not None:
+        return []
+    if job.users.unit != "user":
         return []
     simulation = Simulation(users_per_round=sampler.users_per_round, noise_multiplier=noise_multiplier, rounds=rounds)
     return [
@@ -167,6 +175,8 @@ def _table(report: dict[str, Any]) -> Table:
     table.add_row("ε", f"{interval} at δ = {small(privacy['delta'])}", end_section=True)
     condition = "" if report["seed"] is None else ", if the seed were secret"
     table.add_row("", f"{privacy['unit']}-level, substitute-one{condition}")
+    if "user_epsilon" in privacy:
+        table.add_row("ε of a whole user", f"≤ {upper(privacy['user_epsilon'])}")
     if timing["seconds"] is not None:
         table.add_row("time", f"{timing['seconds']:.0f} s, {timing['client_updates_per_second']:.1f} client updates/s")
         if timing["waiting_for_data_fraction"] is not None:

@@ -1,4 +1,4 @@
-"""Batch -> batch: pixel scaling, labels within a client, augmentation.
+"""Batch -> batch: pixel scaling, labels within a client or over all of them, augmentation.
 
 A transform sees all the examples that a virtual client trains on (every epoch of them) as one batch, and draws from
 the generator that it is handed and from nothing else.
@@ -74,6 +74,25 @@ class LocalLabels:
             "mask": batch["mask"] * kept,
             "classes": torch.full_like(label, min(len(first), self.max_classes)),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlobalLabels:
+    """Labels as the data set numbers them, for a head over all classes.
+
+    An example whose label is not in 0 .. classes - 1 keeps its slot with mask 0 (a public rule, as in `LocalLabels`).
+    """
+
+    classes: int
+
+    def __post_init__(self) -> None:
+        check.at_least("classes", self.classes, 1)
+
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        """Lower "mask"."""
+        label = batch["label"]
+        kept = (0 <= label) & (label < self.classes)
+        return {**batch, "label": torch.where(kept, label, 0), "mask": batch["mask"] * kept}
 
 
 @dataclass(frozen=True, kw_only=True)

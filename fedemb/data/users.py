@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from fedemb.core import check
 from fedemb.core.types import Batch, UserId
 
 
@@ -197,21 +198,47 @@ def _words(batch: Batch) -> str:
     return ", ".join(told) or "nothing"
 
 
+def as_they_are(users: UserDataset) -> UserDataset:
+    """The users themselves: user-level privacy."""
+    return users
+
+
 class ExampleAsUser(UserDataset):
     """Every image of another data set as a user of its own: example-level privacy as a special case."""
 
     unit = "example"
     privacy_unit = "a single image"
 
-    def __init__(self, base: UserDataset) -> None:
+    def __init__(self, base: UserDataset, examples_per_user: int | None = None) -> None:
         """base: its users' numbers of examples are read once, O(num_users of base) time and memory.
 
+        examples_per_user: a public number of slots for each user of the base: the first so many images take them, and
+            slots that are left over are users without data. Another user in the place of one is then another example
+            in each of so many slots, whatever both have. None: a slot for each image there is.
         An image that two users of the base own is two examples, and the guarantee is for each alone.
         """
-        counts = [base.num_examples(user) for user in range(base.num_users)]
-        self._base, self._ends = base, np.cumsum(counts)
+        if examples_per_user is not None:
+            check.at_least("examples_per_user", examples_per_user, 1)
+        self._counts = np.array([base.num_examples(user) for user in range(base.num_users)], dtype=np.int64)
+        slots = self._counts if examples_per_user is None else np.full_like(self._counts, examples_per_user)
+        self._base, self._ends, self.examples_per_user = base, np.cumsum(slots), examples_per_user
         if self.num_users == 0:
             raise ValueError("example-level privacy needs at least one example, got a data set without any")
+
+    @property
+    def name(self) -> str:
+        """The base's."""
+        return self._base.name if isinstance(self._base, Described) else type(self._base).__name__
+
+    @property
+    def num_examples_total(self) -> int:
+        """How many slots are taken."""
+        return int(np.minimum(self._counts, np.diff(self._ends, prepend=0)).sum())
+
+    @property
+    def checksum(self) -> str:
+        """The base's; empty if it has none."""
+        return self._base.checksum if isinstance(self._base, Described) else ""
 
     @property
     def traces(self) -> frozenset[str]:
@@ -224,20 +251,36 @@ class ExampleAsUser(UserDataset):
 
     @property
     def num_users(self) -> int:
-        """The number of examples of the base."""
+        """The number of slots."""
         return int(self._ends[-1])
 
     def num_examples(self, user: UserId) -> int:
-        """One."""
-        return 1
+        """One, or none if the slot is left over."""
+        return int(self._places(np.array([user]))[2][0])
 
     def load(self, users: Sequence[UserId]) -> Batch:
-        """One example for each user, in the order asked for; each user of the base is read once."""
+        """The examples of the slots that hold one, in the order asked for; each user of the base is read once."""
         wanted = np.asarray(users, dtype=np.int64)
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.num_users:
             raise ValueError(f"users must lie in 0 .. {self.num_users - 1}, got {wanted.min()} .. {wanted.max()}")
-        owners, slot = np.unique(np.searchsorted(self._ends, wanted, side="right"), return_inverse=True)
-        counts = np.diff(self._ends, prepend=0)[owners]
-        within = wanted - (self._ends[owners] - counts)[slot]
-        places = torch.from_numpy((np.cumsum(counts) - counts)[slot] + within)
-        return {name: value[places] for name, value in self._base.load(owners.tolist()).items()}
+        owner, place, taken = self._places(wanted)
+        owners, group = np.unique(owner[taken], return_inverse=True)
+        order = np.argsort(group, kind="stable")  # owner by owner
+        loaded = _some(self._base, owners.tolist(), np.split(place[taken][order], np.bincount(group).cumsum()[:-1]))
+        back = torch.from_numpy(np.argsort(order))
+        return {name: value[back] for name, value in loaded.items()}
+
+    def _places(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(owner, position among the owner's examples, is there an example?) of each slot."""
+        owner = np.searchsorted(self._ends, slots, side="right")
+        place = slots - (self._ends - np.diff(self._ends, prepend=0))[owner]
+        return owner, place, place < self._counts[owner]
+
+
+def _some(base: UserDataset, users: Sequence[UserId], places: Sequence[np.ndarray]) -> Batch:
+    """Examples of distinct users at their places; where the data set can, no others are read."""
+    if users and isinstance(base, LoadsExamples):
+        return base.load_examples(users, places)
+    starts = np.cumsum([0, *(base.num_examples(user) for user in users)])
+    rows = np.concatenate([np.arange(0), *(start + place for start, place in zip(starts, places, strict=False))])
+    return {name: value[torch.from_numpy(rows)] for name, value in base.load(users).items()}

@@ -39,6 +39,13 @@ def most_ids(events: Iterable[DpEvent]) -> int:
     return max((_ids(event) for event in events), default=1)
 
 
+def as_group(events: Iterable[tuple[DpEvent, int]], size: int) -> list[tuple[DpEvent, int]]:
+    """The events as they are for `size` of their users together, each of whom has the ids that the events name."""
+    found = list(events)
+    ids = size * most_ids(event for event, _ in found)
+    return [(PersonDpEvent(of_one_id(event), ids), count) for event, count in found] if ids > 1 else found
+
+
 def of_one_id(event: DpEvent) -> DpEvent:
     """The event with every person taken for a single id."""
     match event:

@@ -23,6 +23,8 @@ _PRIVACY_LABELS = {
     "clients_per_round": "Virtual clients in a round",
     "users_per_client": "Users in a virtual client",
     "ids_per_user": "User ids of one person, at most",
+    "examples_per_user": "Examples of a whole user, at most",
+    "user_epsilon": "ε of a whole user, certified (a dash: none)",
     "rounds": "Rounds",
     "rounds_charged": "Rounds charged to the ledger",
     "noise_multiplier": "Noise multiplier z",
@@ -178,7 +180,7 @@ def _epsilon_card(run: RunSummary) -> str:
     if found.get("epsilon") is None:
         return _card("ε = ∞", "no privacy guarantee", "key none")
     condition = ", if the seed were secret" if run.report.get("mode") == "simulate" else ""
-    under = f"user-level ε at δ = {numbers.small(found.get('delta'))}{condition}"
+    under = f"{found.get('unit', 'user')}-level ε at δ = {numbers.small(found.get('delta'))}{condition}"
     return _card(epsilon_interval(found), under, "key")
 
 
@@ -208,6 +210,7 @@ def _epsilon_figure(run: RunSummary) -> str:
     certified, attack = run.curve("epsilon"), run.curve("epsilon_attack")
     same_rounds = [x for x, _ in certified] == [x for x, _ in attack]
     line = Line(label="Certified ε", style="first", points=certified)
-    title = f"ε at δ = {numbers.small(run.section('privacy').get('delta'))}, user level"
+    found = run.section("privacy")
+    title = f"ε at δ = {numbers.small(found.get('delta'))}, {found.get('unit', 'user')} level"
     band = (attack, certified) if same_rounds else None
     return _figure(title, line_chart(title=title, lines=[line], x_label="round", value_text=numbers.upper, band=band))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +16,11 @@ from fedemb.core import check
 from fedemb.core.params import split
 from fedemb.core.rng import generator
 from fedemb.core.types import Batch, Params
-from fedemb.models.functional import call, fresh_params, refuse_buffers
+from fedemb.models.functional import call, fresh_params
+from fedemb.tasks.backbone import HEAD, check_backbone, is_frozen
 from fedemb.tasks.heads import Head
 from fedemb.tasks.task import Task
 
-_HEAD = "head."  # what the names of the local parameters start with
 _NEVER = -1e9  # logit of a class that the client does not have: finite, so that padding gives no NaN
 
 
@@ -48,42 +47,7 @@ class EmbeddingTask(Task):
                 "local_classes=1: a softmax over one class learns nothing; join more users into a virtual client "
                 "(users_per_client) or, where a user holds several identities, raise local_classes"
             )
-        refuse_buffers(self.backbone)
-        names = [name for name, _ in self.backbone.named_parameters()]
-        if clash := [name for name in names if name.startswith(_HEAD)]:
-            raise ValueError(
-                f"the backbone's parameter '{clash[0]}' would be taken for the local head's, which start with "
-                f"'{_HEAD}'; rename the layer 'head' of {type(self.backbone).__name__}, or remove it"
-            )
-        for pattern in self.frozen:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise ValueError(
-                    f"frozen pattern '{pattern}' matches no parameter; the backbone has {', '.join(names)}"
-                )
-        if not any(self.is_shared(name) for name in names):
-            raise ValueError(f"frozen={list(self.frozen)} freezes every parameter: nothing is left to train")
-
-    def check_images(self, shape: Sequence[int]) -> None:
-        """Try the backbone on one black image.
-
-        shape: (Ch, H, W) of the data's images.
-        Raises: ValueError in one line if the backbone does not take them or does not give `embedding_width` numbers.
-        """
-        model, image = type(self.backbone).__name__, " x ".join(map(str, shape))
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # dropout draws
-            try:
-                embedding = self.backbone(torch.zeros(1, *shape))
-            except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-                raise ValueError(
-                    f"{model} does not take images of {image}: {' '.join(str(error).split())}; give the model the "
-                    "data's channels and size (LeNet: model.channels, model.size) or prepare images that fit it"
-                ) from error
-        found = list(embedding.shape) if isinstance(embedding, Tensor) else type(embedding).__name__
-        if found != [1, self.embedding_width]:
-            raise ValueError(
-                f"{model} turns one image of {image} into {found} and embedding_width={self.embedding_width} needs "
-                f"[1, {self.embedding_width}]; set embedding_width= to the model's width or change its last layer"
-            )
+        check_backbone(self.backbone, self.frozen)
 
     def init(self, seed: int) -> Params:
         """The backbone's parameters."""
@@ -91,7 +55,7 @@ class EmbeddingTask(Task):
 
     def is_shared(self, name: str) -> bool:
         """Every backbone parameter that is not frozen."""
-        return not name.startswith(_HEAD) and not any(fnmatchcase(name, pattern) for pattern in self.frozen)
+        return not name.startswith(HEAD) and not is_frozen(name, self.frozen)
 
     def init_local(self, seed: int) -> Params:
         """A fresh head."""
@@ -102,7 +66,7 @@ class EmbeddingTask(Task):
 
         batch: "image" [B, Ch, H, W] float, "label" [B] local classes, "classes" [B] their number, "mask" [B].
         """
-        head, backbone = split(params, lambda name: name.startswith(_HEAD))
+        head, backbone = split(params, lambda name: name.startswith(HEAD))
         logits = self.head.logits(head, call(self.backbone, backbone, batch["image"]))
         absent = torch.arange(self.local_classes, device=logits.device) >= batch["classes"].unsqueeze(-1)
         losses = cross_entropy(logits.masked_fill(absent, _NEVER), batch["label"], reduction="none")

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedemb.core.params import merge, split
 from fedemb.core.types import Params
 from fedemb.models.exported import load_params
 from fedemb.privacy.events import composed
 from fedemb.privacy.ledger import Ledger
 from fedemb.privacy.mechanism import Event, NoNoise
+from fedemb.tasks.backbone import HEAD
 from fedemb.tasks.task import Task
 
 
@@ -90,12 +92,13 @@ _COST: dict[str, Callable[[Path], Event | None]] = {
 
 
 def fit(stored: Params, wanted: Params, path: str) -> Params:
-    """The wanted names out of the stored ones; the stored head, if any, is left behind.
+    """The wanted names out of the stored ones; a stored head is left behind, a wanted one stays as it is.
 
     Raises: ValueError that names the first parameter that is missing, left over or of another shape.
     """
-    extra = sorted(name for name in stored.keys() - wanted.keys() if not name.startswith("head."))
-    for name, value in wanted.items():
+    extra = sorted(name for name in stored.keys() - wanted.keys() if not name.startswith(HEAD))
+    head, backbone = split(wanted, lambda name: name.startswith(HEAD))
+    for name, value in backbone.items():
         if name not in stored:
             raise ValueError(f"{path} lacks the parameter '{name}' of the model; has it another architecture?")
         if stored[name].shape != value.shape:
@@ -103,4 +106,4 @@ def fit(stored: Params, wanted: Params, path: str) -> Params:
             raise ValueError(f"{path}: parameter '{name}' has shape {have}, the model needs {need}")
     if extra:
         raise ValueError(f"{path} holds '{extra[0]}', which the model does not have; has it another architecture?")
-    return {name: stored[name].to(value.dtype) for name, value in wanted.items()}
+    return merge({name: stored[name].to(value.dtype) for name, value in backbone.items()}, head)

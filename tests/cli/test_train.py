@@ -60,6 +60,7 @@ def test_a_run_leaves_what_the_contract_promises(fedemb, tiny, tmp_path):
     report = json.loads((run / "report.json").read_text())
     assert report["privacy"].keys() >= PRIVACY
     assert report["timing"].keys() >= TIMING
+    assert report["method"] == "DP-FedEmb"
     assert all(math.isfinite(number) for number in floats(report))
     assert report["privacy"]["epsilon_attack"] <= report["privacy"]["epsilon"]
     assert (report["privacy"]["unit"], report["privacy"]["relation"]) == ("user", "substitute-one")

@@ -6,7 +6,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedemb.data.transforms import Compose, HorizontalFlip, LocalLabels, RandomAffine, RandomCrop, ScalePixels, warp
+from fedemb.data.transforms import (
+    Compose,
+    GlobalLabels,
+    HorizontalFlip,
+    LocalLabels,
+    RandomAffine,
+    RandomCrop,
+    ScalePixels,
+    warp,
+)
 
 
 def rng(seed=0):
@@ -53,6 +62,14 @@ def test_labels_beyond_the_last_row_of_the_head_are_masked_out():
     assert batch["label"].tolist() == [0, 1, 0, 0, 1]
     assert batch["classes"].tolist() == [2] * 5
     assert before["mask"].tolist() == [1] * 5
+
+
+def test_global_labels_stay_and_those_beyond_the_head_are_masked_out():
+    before = {**labelled([7, 3, -1, 900, 0]), "mask": torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0])}
+    batch = GlobalLabels(classes=8)(before, rng())
+    assert batch["label"].tolist() == [7, 3, 0, 0, 0]
+    assert batch["mask"].tolist() == [1, 0, 0, 0, 1]
+    assert "classes" not in batch
 
 
 def test_an_example_that_is_masked_already_stays_masked():
@@ -195,7 +212,9 @@ def test_transforms_draw_from_the_given_stream_only_and_leave_their_argument_alo
 
 
 @pytest.mark.parametrize(
-    "transform", [*ALL, LocalLabels(max_classes=3)], ids=lambda transform: type(transform).__name__
+    "transform",
+    [*ALL, LocalLabels(max_classes=3), GlobalLabels(classes=3)],
+    ids=lambda transform: type(transform).__name__,
 )
 def test_transforms_take_no_examples(transform):
     batch = {**images(n=0), **labelled([])}

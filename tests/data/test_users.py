@@ -116,3 +116,44 @@ def test_example_users_outside_the_range_are_refused():
             users.load(wrong)
     with pytest.raises(ValueError, match="at least one example"):
         ExampleAsUser(ragged((0, 0)))
+
+
+def test_slots_are_as_many_for_every_user_and_hold_the_first_examples():
+    """What group privacy rests on: another user in the place of one changes these slots and no other."""
+    users = ExampleAsUser(ragged((0, 2, 3)), examples_per_user=2)
+    assert (users.num_users, users.num_examples_total, users.examples_per_user) == (6, 4, 2)
+    assert [users.num_examples(slot) for slot in range(6)] == [0, 0, 1, 1, 1, 1]
+    assert users.load(range(6))["image"].flatten().tolist() == [10, 11, 20, 21]
+    assert users.load([5, 0, 3])["image"].flatten().tolist() == [21, 11]
+    other = ExampleAsUser(ragged((0, 1, 3)), examples_per_user=2)
+    changed = [users.load([slot])["image"].tolist() != other.load([slot])["image"].tolist() for slot in range(6)]
+    assert changed == [False, False, False, True, False, False]
+    with pytest.raises(ValueError, match="examples_per_user"):
+        ExampleAsUser(ragged(), examples_per_user=0)
+
+
+def test_examples_are_described_as_their_base_is():
+    users = ExampleAsUser(ragged())
+    assert isinstance(users, Described)
+    assert (users.name, users.num_examples_total, users.checksum) == ("in memory", 5, ragged().checksum)
+
+
+class Counting(InMemoryUsers):
+    """Reads single examples, and counts them."""
+
+    read = 0
+
+    def load_examples(self, users, places):
+        self.read += sum(map(len, places))
+        rows = [
+            {name: value[place] for name, value in self.load([u]).items()}
+            for u, place in zip(users, places, strict=True)
+        ]
+        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
+
+def test_a_base_that_can_reads_no_other_examples():
+    counting = Counting([dict(ragged().load([user])) for user in range(ragged().num_users)])
+    users, plain = ExampleAsUser(counting), ExampleAsUser(ragged())
+    assert torch.equal(users.load([4, 0, 3])["image"], plain.load([4, 0, 3])["image"])
+    assert counting.read == 3

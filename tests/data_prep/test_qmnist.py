@@ -139,6 +139,11 @@ def test_the_command_prepares_and_the_recipe_trains(fedemb, tmp_path, monkeypatc
     assert code == 0, err
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert (report["data"]["name"], report["data"]["users"]) == ("qmnist", 3)
+    for recipe in ("qmnist_central", "qmnist_fedavg", "qmnist_one_user", "qmnist_dpsgd", "qmnist_examples"):
+        code, _, err = fedemb("train", f"recipe={recipe}", *small, f"run={tmp_path}/{recipe}")
+        assert code == 0, err
+        report = json.loads((tmp_path / recipe / "report.json").read_text())
+        assert report["method"] != "DP-FedEmb"
 
 
 SOURCES = os.environ.get("FEDEMB_TEST_SOURCES")

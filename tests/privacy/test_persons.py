@@ -22,7 +22,7 @@ from fedemb.privacy.event_types import CorrelatedGaussianDpEvent, NearDpEvent, P
 from fedemb.privacy.events import from_plain, to_plain
 from fedemb.privacy.gaussian import gaussian_epsilon
 from fedemb.privacy.mechanism import Gaussian
-from fedemb.privacy.persons import of_one_id, one_by_one, together
+from fedemb.privacy.persons import as_group, of_one_id, one_by_one, together
 from fedemb.privacy.query import ClippedSum
 
 N, IDS = 5, 2
@@ -176,3 +176,12 @@ def test_persons_have_a_form_in_the_ledger():
             from_plain(wrong)
     with pytest.raises(ValueError, match="a person of persons"):
         PersonDpEvent(event, 2)
+
+
+@pytest.mark.parametrize("ids", [1, 3])
+def test_a_group_of_users_moves_a_gaussian_as_often(ids):
+    """20 examples of one user, each in 3 releases with ids of their own: 60 times the sensitivity, in closed form."""
+    event = GaussianDpEvent(50.0) if ids == 1 else PersonDpEvent(GaussianDpEvent(50.0), ids)
+    wanted = gaussian_epsilon(50.0 / (20 * ids) / np.sqrt(4), 1e-5)
+    assert epsilon(as_group([(event, 4)], 20), 1e-5) == pytest.approx(wanted, rel=1e-9)
+    assert epsilon(as_group([(event, 4)], 1), 1e-5) == pytest.approx(epsilon([(event, 4)], 1e-5), rel=1e-9)

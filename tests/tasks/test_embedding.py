@@ -7,6 +7,7 @@ from small import WIDTH, Conv, Line, make_task
 from torch import nn
 from torch.func import grad
 
+from fedemb.tasks.backbone import check_images
 from fedemb.tasks.embedding import EmbeddingTask
 from fedemb.tasks.heads import CosineHead, SoftmaxHead
 
@@ -163,10 +164,10 @@ class Tuple(nn.Module):
 
 
 def test_images_that_fit_pass_and_draw_nothing():
-    plain, dropping = make_task(), make_task(backbone=nn.Sequential(nn.Dropout(0.5), Line()))
+    plain, dropping = Conv(), nn.Sequential(nn.Dropout(0.5), Line())
     state = torch.get_rng_state()
-    plain.check_images((1, 8, 8))
-    dropping.check_images([1, 8, 8])
+    check_images(plain, WIDTH, (1, 8, 8))
+    check_images(dropping, WIDTH, [1, 8, 8])
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -183,7 +184,7 @@ def test_images_that_fit_pass_and_draw_nothing():
 def test_images_that_do_not_fit_are_refused_in_one_line(backbone, shape, words):
     """It was a traceback from the middle of the first round; a wrong width reached the head's matrix product."""
     with pytest.raises(ValueError, match=words) as raised:
-        make_task(backbone=backbone).check_images(shape)
+        check_images(backbone, WIDTH, shape)
     assert "\n" not in str(raised.value)
 
 
