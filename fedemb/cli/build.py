@@ -13,6 +13,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from fedemb.cli.model import BuiltModel, build_model
 from fedemb.cli.pricing import check_small
 from fedemb.cli.release import check_size_is_given, released
 from fedemb.cli.settings import check_settings
@@ -29,8 +30,7 @@ from fedemb.evaluation.evaluate import EmbeddingEvaluation
 from fedemb.evaluation.users import embed_users
 from fedemb.execution.distributed import Distributed
 from fedemb.execution.executor import Executor, Load
-from fedemb.models.exported import check_rebuilds, embed
-from fedemb.models.functional import seeded
+from fedemb.models.exported import embed
 from fedemb.privacy.accounting import Events, PrivacySpend, check_delta, default_delta, epsilon, spend
 from fedemb.privacy.clipping import Clipping
 from fedemb.privacy.ledger import Ledger
@@ -47,6 +47,7 @@ class Job:
 
     plan: Plan
     task: EmbeddingTask
+    model: BuiltModel
     work: ClientWork
     load: Prefetch
     executor: Executor
@@ -79,6 +80,7 @@ class ClientSide:
 
     users: UserDataset
     task: EmbeddingTask
+    model: BuiltModel
     work: ClientWork
     load: Prefetch
     examples: Callable[[VirtualClient], int]
@@ -96,6 +98,7 @@ def build(cfg: DictConfig) -> Job:
     return Job(
         plan=_plan(cfg, seed, users.num_users, _sum_updates(executor, work, load)),
         task=task,
+        model=side.model,
         work=work,
         load=load,
         executor=executor,
@@ -114,21 +117,22 @@ def client_side(cfg: DictConfig, seed: int) -> ClientSide:
     if cfg.get("provenance") == "dp":
         refuse_another_unit(Path(cfg.path), users.unit)
     _refuse_nobody(users)
-    with seeded(seed):
-        backbone = instantiate(cfg.model)
+    model = build_model(cfg, seed)
     task = EmbeddingTask(
-        backbone=backbone,
+        backbone=model.backbone,
         head=instantiate(cfg.head),
         embedding_width=cfg.embedding_width,
         local_classes=cfg.local_classes,
+        trained=tuple(cfg.trained or ()),
         frozen=tuple(cfg.frozen or ()),
     )
-    check_rebuilds(OmegaConf.to_container(cfg.model, resolve=True), backbone)  # type: ignore[arg-type]
-    task.check_images(users.load([0])["image"].shape[1:])
+    images = tuple(users.load([0])["image"].shape[1:])
+    task.check_images(images)
     batcher = _batcher(cfg, users)
     return ClientSide(
         users=users,
         task=task,
+        model=replace(model, images=images),
         work=instantiate(cfg.client)(task=task),
         load=_load(cfg, batcher),
         examples=batcher.num_examples,

@@ -31,13 +31,15 @@ class EmbeddingTask(Task):
 
     backbone: images [B, Ch, H, W] -> [B, D]; parameters only, no buffers.
     local_classes: K >= 2, rows of the local head; a public constant, at least the identities of any virtual client.
-    frozen: name patterns (* and ?) of backbone parameters that stay at their start.
+    trained: name patterns (* and ?) of the backbone parameters that are trained, but for those that are
+    frozen: name patterns of backbone parameters that stay at their start.
     """
 
     backbone: nn.Module
     head: Head
     embedding_width: int
     local_classes: int
+    trained: Sequence[str] = ("*",)
     frozen: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -55,13 +57,15 @@ class EmbeddingTask(Task):
                 f"the backbone's parameter '{clash[0]}' would be taken for the local head's, which start with "
                 f"'{_HEAD}'; rename the layer 'head' of {type(self.backbone).__name__}, or remove it"
             )
-        for pattern in self.frozen:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise ValueError(
-                    f"frozen pattern '{pattern}' matches no parameter; the backbone has {', '.join(names)}"
-                )
+        for setting, patterns in (("trained", self.trained), ("frozen", self.frozen)):
+            for pattern in patterns:
+                if not any(fnmatchcase(name, pattern) for name in names):
+                    raise ValueError(
+                        f"{setting} pattern '{pattern}' matches no parameter; the backbone has {', '.join(names)}"
+                    )
         if not any(self.is_shared(name) for name in names):
-            raise ValueError(f"frozen={list(self.frozen)} freezes every parameter: nothing is left to train")
+            only = "" if list(self.trained) == ["*"] else f" of trained={list(self.trained)}"
+            raise ValueError(f"frozen={list(self.frozen)} freezes every parameter{only}: nothing is left to train")
 
     def check_images(self, shape: Sequence[int]) -> None:
         """Try the backbone on one black image.
@@ -90,8 +94,9 @@ class EmbeddingTask(Task):
         return fresh_params(self.backbone, seed)
 
     def is_shared(self, name: str) -> bool:
-        """Every backbone parameter that is not frozen."""
-        return not name.startswith(_HEAD) and not any(fnmatchcase(name, pattern) for pattern in self.frozen)
+        """Every backbone parameter that is trained and not frozen."""
+        chosen = not name.startswith(_HEAD) and any(fnmatchcase(name, pattern) for pattern in self.trained)
+        return chosen and not any(fnmatchcase(name, pattern) for pattern in self.frozen)
 
     def init_local(self, seed: int) -> Params:
         """A fresh head."""
