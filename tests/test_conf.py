@@ -1,9 +1,11 @@
 """Every YAML file composes, and what it configures runs two rounds."""
 
 import json
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import fake_timm
 import numpy as np
 import pytest
 from flower_grid import FakeGrid
@@ -65,6 +67,11 @@ NEEDS = {
     ("executor/kernels", "cuda_graphs"): "a stand-in for a GPU",
     ("model", "mobilenet"): "grey images",
     ("model", "mobilenet_small"): "grey images",
+    ("model", "resnet50"): "few blocks",
+    ("model", "vit"): "few patches",
+    ("model", "transformers"): "a configuration",
+    ("model", "timm"): "timm",
+    ("init", "published"): "published weights",
     **{(group, option): "files" for group in ("users", "test_users") for option in ("folder", "table")},
 }
 
@@ -74,6 +81,7 @@ def group_of(path):
     return path.parent.relative_to(CONF).as_posix()
 
 
+HUB = "{model_type: convnext, num_channels: 1, patch_size: 14, num_stages: 1, hidden_sizes: [4], depths: [1]}"
 SPANS = {"tree": "rounds_per_tree", "banded": "band"}
 OPTIONS = sorted(
     (group_of(path), path.stem)
@@ -145,6 +153,19 @@ def needs(tiny, fedemb, tmp_path, request, monkeypatch):
             return [*tiny, f"{group}={option}", "batching.batch_size=4"]
         if need == "grey images":
             return [*tiny, f"{group}={option}", "model.channels=1"]
+        if need == "few blocks":
+            small = ("channels=1", "filters=8", "groups=8", "blocks=[1,1,1,1]")
+            return [*tiny, f"{group}={option}", *(f"model.{word}" for word in small)]
+        if need == "few patches":
+            small = ("size=28", "patch=14", "channels=1", "width=12", "depth=1")
+            return [*tiny, f"{group}={option}", *(f"model.{word}" for word in small)]
+        if need == "a configuration":
+            pytest.importorskip("transformers")
+            return [*tiny, f"{group}={option}", f"model.config={HUB}"]
+        if need in ("timm", "published weights"):
+            monkeypatch.setitem(sys.modules, "timm", fake_timm)
+            words = ["model=timm", "model.name=fake", "model.channels=1", "normalisation=group"]
+            return [*tiny, *words, *(["init=published", "provenance=public"] if need == "published weights" else [])]
         if need == "files":
             key = "root" if option == "folder" else "path"
             own = [f"users={option}", f"users.{key}={own_images(tmp_path, option)}", "users.channels=1"]
@@ -211,7 +232,7 @@ def test_a_store_that_is_not_there_is_one_line_with_the_remedy(fedemb, tiny, tmp
     assert err == f"fedemb: no store at {tmp_path}/{option}: run 'fedemb prepare {option} out={tmp_path}/{option}'\n"
 
 
-@pytest.mark.parametrize("verb", ["train", "account", "calibrate", "audit", "prepare", "evaluate"])
+@pytest.mark.parametrize("verb", ["train", "account", "calibrate", "audit", "prepare", "evaluate", "export"])
 def test_every_verb_explains_itself(fedemb, verb):
     words = ["omniglot", "--help"] if verb == "prepare" else ["--help"]
     code, out, _ = fedemb(verb, *words)

@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from fedemb.cli.model import BuiltModel, build_model
 from fedemb.cli.pricing import check_small
 from fedemb.cli.release import check_size_is_given, released
 from fedemb.cli.settings import check_settings
@@ -30,8 +31,7 @@ from fedemb.data.users import UserDataset, share_images
 from fedemb.evaluation.evaluate import EmbeddingEvaluation
 from fedemb.evaluation.users import embed_users
 from fedemb.execution.executor import Executor, Load
-from fedemb.models.exported import check_rebuilds, embed
-from fedemb.models.functional import seeded
+from fedemb.models.exported import embed
 from fedemb.privacy.accounting import Events, PrivacySpend, check_delta, default_delta, epsilon, spend
 from fedemb.privacy.clipping import Clipping
 from fedemb.privacy.ledger import Ledger
@@ -48,8 +48,8 @@ class Job:
     """A run that is ready to start: nothing has been written yet. `load` and `executor` are to be closed at the end."""
 
     plan: Plan
-    backbone: nn.Module
     task: Task
+    model: BuiltModel
     work: ClientWork
     load: Prefetch
     executor: Executor
@@ -81,8 +81,8 @@ class ClientSide:
     """
 
     users: UserDataset
-    backbone: nn.Module
     task: Task
+    model: BuiltModel
     work: ClientWork
     load: Prefetch
     examples: Callable[[VirtualClient], int]
@@ -99,15 +99,15 @@ def build(cfg: DictConfig) -> Job:
     executor = executor_for(cfg, side)
     return Job(
         plan=_plan(cfg, seed, users.num_users, _sum_updates(executor, work, load)),
-        backbone=side.backbone,
         task=task,
+        model=side.model,
         work=work,
         load=load,
         executor=executor,
         start=start,
         users=users,
         seed=seed,
-        measure=_measure(cfg, side.backbone, users),
+        measure=_measure(cfg, side.model.backbone, users),
         device=side.device,
         delta=_delta(cfg, users.num_users),
     )
@@ -119,16 +119,20 @@ def client_side(cfg: DictConfig, seed: int) -> ClientSide:
     if cfg.get("provenance") == "dp":
         refuse_another_unit(Path(cfg.path), users.unit)
     _refuse_nobody(users)
-    with seeded(seed):
-        backbone = instantiate(cfg.model)
-    task: Task = instantiate(cfg.task)(backbone=backbone, head=instantiate(cfg.head), frozen=tuple(cfg.frozen or ()))
-    check_rebuilds(OmegaConf.to_container(cfg.model, resolve=True), backbone)  # type: ignore[arg-type]
-    check_images(backbone, cfg.embedding_width, users.load([0])["image"].shape[1:])
+    model = build_model(cfg, seed)
+    task: Task = instantiate(cfg.task)(
+        backbone=model.backbone,
+        head=instantiate(cfg.head),
+        trained=tuple(cfg.trained or ()),
+        frozen=tuple(cfg.frozen or ()),
+    )
+    images = tuple(users.load([0])["image"].shape[1:])
+    check_images(model.backbone, cfg.embedding_width, images)
     batcher = _batcher(cfg, users)
     return ClientSide(
         users=users,
-        backbone=backbone,
         task=task,
+        model=replace(model, images=images),
         work=instantiate(cfg.client)(task=task),
         load=_load(cfg, batcher),
         examples=batcher.num_examples,

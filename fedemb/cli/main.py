@@ -19,6 +19,7 @@ VERBS = {
     "audit": "canaries attack a recipe to see whether its epsilon can be true: fedemb audit recipe=synthetic",
     "prepare": "a data set's archives to a store: fedemb prepare omniglot",
     "evaluate": "measure a trained model: fedemb evaluate run=FOLDER",
+    "export": "a trained model as one file: fedemb export run=FOLDER format=onnx out=FILE",
     "bench": "how fast rounds are on this machine: fedemb bench suite=peers",
 }
 

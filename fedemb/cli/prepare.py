@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fedemb.cli import describe, export, owners
+from fedemb.cli import describe, export_store, owners
 from fedemb.cli.settings import check_settings, path, text
 from fedemb.cli.splits import terms
 from fedemb.data.manifest import Manifest
@@ -23,7 +23,7 @@ CONFIG = "prepare"
 
 def run(cfg: DictConfig) -> None:
     """Do what `cfg.action` asks with the data set that `cfg.name` names."""
-    actions = {"prepare": _prepare, "describe": describe.run, "export": export.run}
+    actions = {"prepare": _prepare, "describe": describe.run, "export": export_store.run}
     if cfg.action not in actions:
         raise ValueError(f"action must be one of {', '.join(actions)}, got action={cfg.action}")
     text(cfg, "name")

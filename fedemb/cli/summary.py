@@ -6,7 +6,7 @@ import resource
 import sys
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +16,7 @@ from fedemb.cli.choice import used
 from fedemb.data.sampling import FixedSizeSampler
 from fedemb.data.users import Described
 from fedemb.models.exported import save_model
+from fedemb.models.lora import merged
 from fedemb.privacy.accounting import ACCOUNTANT
 from fedemb.privacy.extrapolation import POPULATIONS, Simulation, prospect
 from fedemb.report import deployments
@@ -53,8 +54,10 @@ def conclude(
     }
     save_model(
         folder.model,
-        backbone=OmegaConf.to_container(cfg.model, resolve=True),  # type: ignore[arg-type]
-        params=backbone_params(job.backbone, state.server.averaged()),
+        backbone=job.model.spec,
+        changes=job.model.changes,
+        images=job.model.images,
+        params=merged(job.model.backbone, backbone_params(job.model.backbone, state.server.averaged())),
         about={"recipe": cfg.name, "privacy": report["privacy"]["claim"]},
     )
     write_record(folder.report, report)

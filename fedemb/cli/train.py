@@ -36,6 +36,7 @@ from fedemb.server.hooks import Checkpoint, Clock, Evaluate, MetricsLog, WriteDi
 from fedemb.server.plan import RunState
 from fedemb.server.run_folder import RunFolder
 from fedemb.server.train import Hook, train
+from fedemb.tasks.embedding import EmbeddingTask
 
 CONFIG_PATH = "pkg://fedemb.conf"
 CONFIG = "train"
@@ -92,6 +93,8 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
     )
     console = Console()
     console.print(f"run folder {folder.path}", highlight=False, soft_wrap=True)
+    for note in [*job.model.notes, *_resting(job.task, start)]:
+        console.print(note, highlight=False, soft_wrap=True, markup=False)
     if isinstance(job.users, CountsOwners) and job.users.most_owners > job.plan.ids_per_user:
         console.print(owners.for_ids("some images have", job.users.most_owners), highlight=False, soft_wrap=True)
     if state.round == 0:
@@ -126,6 +129,12 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
     if not log.rows or log.rows[-1]["round"] != state.round:
         measuring.measure_now(state)  # a crash has spent what the budget had left
     conclude(cfg, job, folder, state, clock, log, console)
+
+
+def _resting(task: EmbeddingTask, start: Params) -> list[str]:
+    """How much is trained, if not all of it."""
+    trained, resting = ([value.numel() for value in part.values()] for part in split(start, task.is_shared))
+    return [f"trained {sum(trained):,} of {sum(trained) + sum(resting):,} parameters"] if resting else []
 
 
 def _progress(clock: Clock, job: Job) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from fedemb.core.pixels import scale_pixels
 from fedemb.core.types import Params
+from fedemb.models.change import Change
 from fedemb.models.functional import call
 
 _WEIGHTS, _CONFIG = "backbone.safetensors", "config.json"
 _HOW_HYDRA_READS = ("_convert_", "_recursive_")  # keys of a specification that say nothing about the module
+_KINDS = {nn.Module: "torch module", Change: "fedemb.models.change.Change"}
 _UNFIT = (ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, AssertionError)
 
 
@@ -44,27 +46,44 @@ def embed(backbone: nn.Module, params: Params, images: Tensor) -> Tensor:
     return torch.nn.functional.normalize(call(backbone, params, scale_pixels(images)), dim=-1)
 
 
-def save_model(folder: Path, *, backbone: Mapping[str, Any], params: Params, about: Mapping[str, Any]) -> None:
+def save_model(
+    folder: Path,
+    *,
+    backbone: Mapping[str, Any],
+    params: Params,
+    about: Mapping[str, Any],
+    changes: Sequence[Mapping[str, Any]] = (),
+    images: Sequence[int] | None = None,
+) -> None:
     """Write a model folder.
 
     backbone: {"_target_": importable class, keyword: plain value, ...}, enough to build the module again (a value
         may be such a mapping in its turn); `check_rebuilds` finds out beforehand.
     about: plain values for the reader of config.json (task, privacy claim).
+    changes: mappings like `backbone`, of the `Change` that each made to the module, in their order.
+    images: [Ch, H, W] of those that it was trained on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.detach().cpu().contiguous() for name, value in params.items()}, folder / _WEIGHTS)
-    config = {"backbone": dict(backbone), "about": dict(about)}
+    save_file(on_cpu(params), folder / _WEIGHTS)
+    more = {"changes": [dict(change) for change in changes], "images": list(images or ())}
+    config = {"backbone": dict(backbone), **{key: value for key, value in more.items() if value}, "about": dict(about)}
     (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 
-def check_rebuilds(spec: Mapping[str, Any], backbone: nn.Module) -> None:
+def on_cpu(params: Params) -> Params:
+    """Copies as a safetensors file takes them."""
+    return {name: value.detach().cpu().contiguous() for name, value in params.items()}
+
+
+def check_rebuilds(spec: Mapping[str, Any], backbone: nn.Module, changes: Sequence[Mapping[str, Any]] = ()) -> None:
     """Will `load_model` build the same module from this specification? To be asked before hours of training.
 
-    spec: as for `save_model`. backbone: the module that is trained.
+    spec, changes: as for `save_model`. backbone: the module that is trained, without adapters.
     Raises: ValueError in one line if it will not.
     """
     try:
-        _rebuilt(json.loads(json.dumps(dict(spec))), backbone.state_dict())
+        plain = json.loads(json.dumps({"backbone": dict(spec), "changes": [dict(change) for change in changes]}))
+        _rebuilt(plain, dict(backbone.named_parameters()))
     except _UNFIT as error:
         raise ValueError(
             f"the trained model could not be loaded again from model={spec.get('_target_')}: {_flat(error)}; name an "
@@ -87,13 +106,26 @@ def load_params(path: Path) -> Params:
         raise ValueError(f"cannot read {found}: {error}; export the model again") from error
 
 
+def model_folder(path: Path) -> Path:
+    """The folder itself, or that of a run."""
+    return path if (path / _CONFIG).is_file() else path / "model"
+
+
+def image_shape(path: Path) -> list[int] | None:
+    """[Ch, H, W] of the images that the model of a model folder or run folder was trained on; None if it isn't told."""
+    try:
+        found = json.loads((model_folder(path) / _CONFIG).read_text()).get("images")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"cannot read {model_folder(path) / _CONFIG}: {_flat(error)}; name a finished run") from error
+    return found if isinstance(found, list) else None
+
+
 def load_model(path: Path | str) -> EmbeddingModel:
     """The model of a model folder or run folder, ready for inference on the CPU."""
-    folder = Path(path)
-    folder = folder if (folder / _CONFIG).is_file() else folder / "model"
+    folder = model_folder(Path(path))
     params = load_params(folder)
     try:
-        backbone = _rebuilt(json.loads((folder / _CONFIG).read_text())["backbone"], params)
+        backbone = _rebuilt(json.loads((folder / _CONFIG).read_text()), params)
     except (OSError, *_UNFIT) as error:
         raise ValueError(
             f"cannot build the model of {folder / _CONFIG}: {_flat(error)}; export the model again"
@@ -101,36 +133,42 @@ def load_model(path: Path | str) -> EmbeddingModel:
     return EmbeddingModel(backbone.eval())
 
 
-def _rebuilt(spec: Any, params: Params) -> nn.Module:
-    """The module of a specification that was read from JSON, with these parameters. Raises one of _UNFIT."""
+def _rebuilt(config: Any, params: Params) -> nn.Module:
+    """The module of a configuration that was read from JSON, with these parameters. Raises one of _UNFIT."""
+    spec = config["backbone"]
     if not isinstance(spec, dict) or "_target_" not in spec:
         raise ValueError("no _target_ names its class")
     with torch.random.fork_rng(devices=[]):  # the constructor's own draws are replaced
-        backbone: nn.Module = _made(spec)
+        backbone: nn.Module = _made(spec, nn.Module)
+        for change in config.get("changes", ()):
+            _made(change, Change).apply(backbone)
     try:
-        backbone.load_state_dict(params)
+        absent, unknown = backbone.load_state_dict(params, strict=False)
     except RuntimeError as error:
         raise ValueError(f"weights do not fit {type(backbone).__name__}: {error}") from error
+    constants = dict(backbone.named_buffers())
+    if wrong := [*(name for name in absent if name not in constants), *unknown]:
+        raise ValueError(f"weights do not fit {type(backbone).__name__}: missing or left over: {', '.join(wrong)}")
     return backbone
 
 
-def _made(value: Any) -> Any:
-    """A plain value as it is, with each mapping that has a _target_ turned into the module that it names."""
+def _made(value: Any, kind: type) -> Any:
+    """A plain value as it is, with each mapping that has a _target_ turned into the object that it names."""
     if isinstance(value, list):
-        return [_made(item) for item in value]
+        return [_made(item, kind) for item in value]
     if not isinstance(value, dict):
         return value
-    made = {name: _made(item) for name, item in value.items() if name not in _HOW_HYDRA_READS}
-    return _module_class(made.pop("_target_"))(**made) if "_target_" in made else made
+    made = {name: _made(item, kind) for name, item in value.items() if name not in _HOW_HYDRA_READS}
+    return _class_of(made.pop("_target_"), kind)(**made) if "_target_" in made else made
 
 
-def _module_class(target: str) -> type[nn.Module]:
+def _class_of(target: str, kind: type) -> type:
     """The class of that dotted name. Raises TypeError for anything else: a stored model must not call any function."""
     module, _, name = target.rpartition(".")
-    kind = getattr(importlib.import_module(module), name)
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        raise TypeError(f"{target} is no torch module class")
-    return kind
+    found = getattr(importlib.import_module(module), name)
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise TypeError(f"{target} is no {_KINDS[kind]} class")
+    return found
 
 
 def _flat(error: BaseException) -> str:

@@ -13,15 +13,22 @@ from torch import Tensor, nn
 from fedemb.core.rng import generator
 from fedemb.core.types import Params
 
+RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""What a BatchNorm calls its buffers."""
+
 
 def refuse_buffers(module: nn.Module) -> None:
     """Raise ValueError, naming the layer, if a module keeps state besides its parameters.
 
     Running statistics would carry private data past the clip: they are no part of the update whose norm is bounded.
+    Tables of whole numbers and what is left out of a state dict (positions, frequencies) are constants: `call` gives
+    the module a copy each time, so that nothing written there outlives the call.
     """
     for name, layer in module.named_modules():
-        for buffer, _ in layer.named_buffers(recurse=False):
-            mend = "use GroupNorm instead" if buffer.startswith("running_") or "num_batches" in buffer else "remove it"
+        for buffer, value in layer.named_buffers(recurse=False):
+            if _is_constant(layer, buffer, value):
+                continue
+            mend = "use GroupNorm instead (normalisation=group)" if buffer in RUNNING_STATISTICS else "remove it"
             raise ValueError(
                 f"model {type(module).__name__}: layer '{name}' ({type(layer).__name__}) keeps the buffer '{buffer}', "
                 f"which would bypass the clip; {mend}"
@@ -54,8 +61,9 @@ def fresh_params(module: nn.Module, seed: int) -> Params:
 
 
 def call(module: nn.Module, params: Params, images: Tensor) -> Tensor:
-    """module(images) with the given parameters in place of its own."""
-    return torch.func.functional_call(module, params, (images,), strict=True)  # type: ignore[no-any-return]
+    """module(images) with the given parameters in place of its own, and copies of its buffers."""
+    constants = {name: value.to(images.device, copy=True) for name, value in module.named_buffers()}
+    return torch.func.functional_call(module, {**params, **constants}, (images,), strict=True)  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -64,3 +72,9 @@ def _torch_drawing_from(stream: np.random.Generator) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(stream.integers(2**32)))  # torch.manual_seed would reseed the GPUs
         yield
+
+
+def _is_constant(layer: nn.Module, buffer: str, value: Tensor) -> bool:
+    """A table of whole numbers, or what no state dict holds as the constructor makes it anew; no running statistics."""
+    made_anew = buffer in layer._non_persistent_buffers_set
+    return buffer not in RUNNING_STATISTICS and (made_anew or not value.is_floating_point())

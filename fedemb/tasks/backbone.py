@@ -15,7 +15,7 @@ HEAD = "head."
 """What the names of a head's parameters start with."""
 
 
-def check_backbone(backbone: nn.Module, frozen: Sequence[str]) -> None:
+def check_backbone(backbone: nn.Module, trained: Sequence[str], frozen: Sequence[str]) -> None:
     """Raise ValueError in one line for a backbone that has buffers, names like a head's, or nothing left to train."""
     refuse_buffers(backbone)
     names = [name for name, _ in backbone.named_parameters()]
@@ -24,16 +24,22 @@ def check_backbone(backbone: nn.Module, frozen: Sequence[str]) -> None:
             f"the backbone's parameter '{clash[0]}' would be taken for the head's, which start with "
             f"'{HEAD}'; rename the layer 'head' of {type(backbone).__name__}, or remove it"
         )
-    for pattern in frozen:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(f"frozen pattern '{pattern}' matches no parameter; the backbone has {', '.join(names)}")
-    if all(is_frozen(name, frozen) for name in names):
-        raise ValueError(f"frozen={list(frozen)} freezes every parameter: nothing is left to train")
+    for setting, patterns in (("trained", trained), ("frozen", frozen)):
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ValueError(
+                    f"{setting} pattern '{pattern}' matches no parameter; the backbone has {', '.join(names)}"
+                )
+    if not any(is_trained(name, trained, frozen) for name in names):
+        only = "" if list(trained) == ["*"] else f" of trained={list(trained)}"
+        raise ValueError(f"frozen={list(frozen)} freezes every parameter{only}: nothing is left to train")
 
 
-def is_frozen(name: str, frozen: Sequence[str]) -> bool:
-    """Does any of the patterns (* and ?) match the name?"""
-    return any(fnmatchcase(name, pattern) for pattern in frozen)
+def is_trained(name: str, trained: Sequence[str], frozen: Sequence[str]) -> bool:
+    """Does the name match one of the trained patterns (* and ?), and none of the frozen ones?"""
+    return any(fnmatchcase(name, pattern) for pattern in trained) and not any(
+        fnmatchcase(name, pattern) for pattern in frozen
+    )
 
 
 def backbone_params(backbone: nn.Module, params: Params) -> Params:

@@ -17,7 +17,7 @@ from fedemb.core.params import split
 from fedemb.core.rng import generator
 from fedemb.core.types import Batch, Params
 from fedemb.models.functional import call, fresh_params
-from fedemb.tasks.backbone import HEAD, check_backbone, is_frozen
+from fedemb.tasks.backbone import HEAD, check_backbone, is_trained
 from fedemb.tasks.heads import Head
 from fedemb.tasks.task import Task
 
@@ -30,13 +30,15 @@ class EmbeddingTask(Task):
 
     backbone: images [B, Ch, H, W] -> [B, D]; parameters only, no buffers.
     local_classes: K >= 2, rows of the local head; a public constant, at least the identities of any virtual client.
-    frozen: name patterns (* and ?) of backbone parameters that stay at their start.
+    trained: name patterns (* and ?) of the backbone parameters that are trained, but for those that are
+    frozen: name patterns of backbone parameters that stay at their start.
     """
 
     backbone: nn.Module
     head: Head
     embedding_width: int
     local_classes: int
+    trained: Sequence[str] = ("*",)
     frozen: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -47,15 +49,15 @@ class EmbeddingTask(Task):
                 "local_classes=1: a softmax over one class learns nothing; join more users into a virtual client "
                 "(users_per_client) or, where a user holds several identities, raise local_classes"
             )
-        check_backbone(self.backbone, self.frozen)
+        check_backbone(self.backbone, self.trained, self.frozen)
 
     def init(self, seed: int) -> Params:
         """The backbone's parameters."""
         return fresh_params(self.backbone, seed)
 
     def is_shared(self, name: str) -> bool:
-        """Every backbone parameter that is not frozen."""
-        return not name.startswith(HEAD) and not is_frozen(name, self.frozen)
+        """Every backbone parameter that is trained and not frozen."""
+        return not name.startswith(HEAD) and is_trained(name, self.trained, self.frozen)
 
     def init_local(self, seed: int) -> Params:
         """A fresh head."""

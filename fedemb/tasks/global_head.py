@@ -16,7 +16,7 @@ from fedemb.core.params import merge, split
 from fedemb.core.rng import generator
 from fedemb.core.types import Batch, Params
 from fedemb.models.functional import call, fresh_params
-from fedemb.tasks.backbone import HEAD, check_backbone, is_frozen
+from fedemb.tasks.backbone import HEAD, check_backbone, is_trained
 from fedemb.tasks.heads import Head
 from fedemb.tasks.task import Task
 
@@ -29,19 +29,21 @@ class GlobalHeadTask(Task):
     backbone, and it is dropped from the exported model.
     backbone: images [B, Ch, H, W] -> [B, D]; parameters only, no buffers.
     classes: K >= 2, rows of the head; a public constant.
-    frozen: name patterns (* and ?) of backbone parameters that stay at their start.
+    trained: name patterns (* and ?) of the backbone parameters that are trained, but for those that are
+    frozen: name patterns of backbone parameters that stay at their start.
     """
 
     backbone: nn.Module
     head: Head
     embedding_width: int
     classes: int
+    trained: Sequence[str] = ("*",)
     frozen: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check.at_least("embedding_width", self.embedding_width, 1)
         check.at_least("classes", self.classes, 2)
-        check_backbone(self.backbone, self.frozen)
+        check_backbone(self.backbone, self.trained, self.frozen)
 
     def init(self, seed: int) -> Params:
         """The backbone's parameters and the head's."""
@@ -49,8 +51,8 @@ class GlobalHeadTask(Task):
         return merge(fresh_params(self.backbone, seed), head)
 
     def is_shared(self, name: str) -> bool:
-        """Everything that is not frozen, the head included."""
-        return not is_frozen(name, self.frozen)
+        """The head, and every backbone parameter that is trained and not frozen."""
+        return name.startswith(HEAD) or is_trained(name, self.trained, self.frozen)
 
     def init_local(self, seed: int) -> Params:
         """None."""

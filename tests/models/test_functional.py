@@ -163,3 +163,29 @@ def test_drawing_parameters_leaves_the_gpu_generators_alone(monkeypatch):
         model = Conv()
     fresh_params(model, 1)
     assert asked == []
+
+
+class Table(nn.Module):
+    """Constants as models of tokens have them, and a forward that writes on one."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+        self.register_buffer("positions", torch.arange(2))
+        self.register_buffer("frequencies", torch.ones(2), persistent=False)
+
+    def forward(self, images):
+        self.positions += 1
+        self.frequencies.mul_(images.sum())
+        return images * self.weight[self.positions - 1] * self.frequencies
+
+
+def test_constants_pass_and_what_is_written_there_outlives_no_call():
+    """One client's images would reach the next one's update."""
+    model, images = Table(), torch.full((1, 2), 3.0)
+    refuse_buffers(model)
+    params = dict(model.named_parameters())
+    for _ in range(2):
+        assert call(model, params, images).tolist() == [[18.0, 18.0]]
+    assert model.positions.tolist() == [0, 1]
+    assert model.frequencies.tolist() == [1.0, 1.0]

@@ -1,5 +1,7 @@
 """The loss against numpy, and that neither padding nor absent classes can move it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -193,3 +195,29 @@ def test_fresh_heads_differ_by_seed_and_backbones_too():
     assert torch.equal(task.init_local(5)["head.weight"], task.init_local(5)["head.weight"])
     assert not torch.equal(task.init_local(5)["head.weight"], task.init_local(6)["head.weight"])
     assert not torch.equal(task.init(5)["conv.weight"], task.init(6)["conv.weight"])
+
+
+@pytest.mark.parametrize(
+    ("trained", "frozen", "shared"),
+    [
+        (("embedding.*",), (), {"embedding.weight", "embedding.bias"}),
+        (("embedding.*", "norm.bias"), ("*.weight",), {"embedding.bias", "norm.bias"}),
+    ],
+)
+def test_trained_patterns_choose_and_frozen_ones_take_away(trained, frozen, shared):
+    task = dataclasses.replace(make_task(frozen=frozen), trained=trained)
+    assert {name for name in task.init(0) if task.is_shared(name)} == shared
+    assert not dataclasses.replace(task, trained=("*",)).is_shared("head.weight")
+
+
+@pytest.mark.parametrize(
+    ("trained", "frozen", "words"),
+    [
+        (("fc.*",), (), r"trained pattern 'fc\.\*' matches no parameter.*conv\.weight"),
+        (("conv.*",), ("conv.?*",), "nothing is left to train"),
+        ((), (), "nothing is left to train"),
+    ],
+)
+def test_trained_patterns_that_choose_nothing_are_refused(trained, frozen, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(make_task(), trained=trained, frozen=frozen)

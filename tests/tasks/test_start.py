@@ -5,13 +5,14 @@ import math
 import pytest
 import torch
 from safetensors.torch import save_file
-from small import make_task
+from small import Conv, make_task
 
 from fedemb.models.exported import save_model
+from fedemb.models.lora import LowRank
 from fedemb.privacy.accounting import spend
 from fedemb.privacy.events import fixed_size_round
 from fedemb.privacy.ledger import Ledger
-from fedemb.tasks.start import PretrainedStart, RandomStart
+from fedemb.tasks.start import PretrainedStart, PublishedStart, RandomStart
 
 TASK, DELTA = make_task(), 1e-5
 ROUND = fixed_size_round(users=1000, users_per_round=50, noise_multiplier=2.0)
@@ -93,3 +94,32 @@ def test_dp_start_without_a_ledger_is_refused(tmp_path):
 def test_unknown_provenance_is_refused(tmp_path):
     with pytest.raises(ValueError, match="public, dp, private, got provenance=secret"):
         PretrainedStart(path=str(tmp_path), provenance="secret")
+
+
+def test_named_parameters_start_anew_and_adapters_without_being_named(tmp_path):
+    path = str(stored(tmp_path, lambda params: {**params, "embedding.weight": torch.zeros(9, 9)}))
+    backbone = Conv()
+    LowRank(layers=["conv"], rank=1, alpha=1.0).apply(backbone)
+    task = make_task(backbone=backbone)
+    params = PretrainedStart(path=path, provenance="public", fresh=["embedding.*"]).params(task, 4)
+    own = task.init(4)
+    assert torch.equal(params["conv.weight"], TASK.init(8)["conv.weight"])
+    for name in ("embedding.weight", "embedding.bias", "conv.lora.down", "conv.lora.up"):
+        assert torch.equal(params[name], own[name]), name
+    with pytest.raises(ValueError, match=r"init\.fresh pattern 'fc\*' matches no parameter"):
+        PretrainedStart(path=path, provenance="public", fresh=["fc*"]).params(task, 4)
+
+
+def test_running_statistics_are_left_behind(tmp_path):
+    extra = {"norm.running_mean": torch.zeros(4), "norm.num_batches_tracked": torch.tensor(3)}
+    path = stored(tmp_path, lambda params: {**params, **extra})
+    assert PretrainedStart(path=str(path), provenance="public").params(TASK, 4).keys() == TASK.init(0).keys()
+
+
+def test_published_weights_are_declared_and_only_of_models_that_have_some():
+    with pytest.raises(ValueError, match="public or private"):
+        PublishedStart(provenance="dp")
+    with pytest.raises(ValueError, match="Conv has no published weights"):
+        PublishedStart(provenance="public").params(TASK, 4)
+    assert PublishedStart(provenance="public").cost() is None
+    assert spend([(PublishedStart(provenance="private").cost(), 1)], DELTA).epsilon == math.inf
