@@ -19,6 +19,7 @@ VERBS = {
     "audit": "canaries attack a recipe to see whether its epsilon can be true: fedemb audit recipe=synthetic",
     "prepare": "a data set's archives to a store: fedemb prepare omniglot",
     "evaluate": "measure a trained model: fedemb evaluate run=FOLDER",
+    "report": "a page and figures of one run or a sweep: fedemb report runs=FOLDER out=FOLDER",
     "bench": "how fast rounds are on this machine: fedemb bench suite=peers",
 }
 

@@ -12,8 +12,8 @@ from fedemb.report import looks, norms, over_rounds, prospects, run_table
 from fedemb.report.choices import MOST, choice
 from fedemb.report.frontier import Cost, at_users, frontier, own, own_label, users_label
 from fedemb.report.metric_names import metric_label
-from fedemb.report.numbers import upper
 from fedemb.report.numbers import metric as metric_text
+from fedemb.report.numbers import upper
 from fedemb.report.record import NOT_COVERED
 from fedemb.report.runs import Run, Sweep
 

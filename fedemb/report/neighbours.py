@@ -30,7 +30,7 @@ class Answer:
 
 def queries(found: Embedded) -> list[int]:
     """The first image of identities that are evenly spread over those with several: not chosen by how they fare."""
-    labels, first, counts = np.unique(found.labels.numpy(), return_index=True, return_counts=True)
+    _, first, counts = np.unique(found.labels.numpy(), return_index=True, return_counts=True)
     able = np.sort(first[counts > 1])
     if len(able) == 0:
         return []
@@ -65,8 +65,8 @@ def panel(found: Embedded, asked: Sequence[int]) -> str:
 
 def _tile(found: Embedded, index: int, kind: str, under: str, told: str) -> str:
     return (
-        f'<span class="tile {kind}" title="{escape(told)}"><img alt="{escape(told)}" src="{data_uri(found.image(index))}">'
-        f"<span>{escape(under)}</span></span>"
+        f'<span class="tile {kind}" title="{escape(told)}"><img alt="{escape(told)}" '
+        f'src="{data_uri(found.image(index))}"><span>{escape(under)}</span></span>'
     )
 
 

@@ -49,13 +49,12 @@ def epsilon(sweep: Sweep) -> str:
     lines = []
     for i, (plain, delta, names) in enumerate(chosen):
         style, shape = looks.step(i, len(chosen))
-        told = "; ".join(names)
+        told = "; ".join(", ".join(filter(None, name)) for name in names)
         marks = [
             Mark(x=count, y=cost, words=f"{told}: ε ≤ {upper(cost)} after {count} charges")
             for count, cost in spent(plain, delta)
         ]
-        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        lines.append(Series(label=names[0] + others, style=style, shape=shape, line=marks))
+        lines.append(Series(label=_together(names), style=style, shape=shape, line=marks))
     return Plot(
         title="ε against the rounds charged",
         x_label="rounds charged to the ledger",
@@ -66,19 +65,27 @@ def epsilon(sweep: Sweep) -> str:
     ).svg()
 
 
-def _priced(sweep: Sweep) -> list[tuple[list[str], float, list[str]]]:
+def _priced(sweep: Sweep) -> list[tuple[list[str], float, list[tuple[str, str]]]]:
     """(charges, delta, who has them) of each different ledger with a guarantee, the least epsilon last."""
-    found = dict[str, tuple[list[str], float, list[str]]]()
+    found = dict[str, tuple[list[str], float, list[tuple[str, str]]]]()
     settings = [(setting.epsilon, name, setting) for name, group in sweep.methods.items() for setting in group]
     for cost, name, setting in sorted(settings, key=lambda entry: -entry[0]):
         ledger, delta = setting.first.path / "ledger.jsonl", setting.first.summary.section("privacy").get("delta")
         if math.isinf(cost) or not delta or not ledger.is_file():
             continue
         plain = [json.dumps(to_plain(event), sort_keys=True) for event in charges(ledger)]
-        parts = [name if len(sweep.methods) > 1 else "", setting.label]
         _, _, names = found.setdefault(json.dumps([plain, delta]), (plain, delta, []))
-        names.append(", ".join(filter(None, parts)) or name)
+        names.append((name, setting.label))
     return list(found.values())
+
+
+def _together(names: Sequence[tuple[str, str]]) -> str:
+    """A label of all (method, setting) that share a ledger: what they are set to, or who they are."""
+    methods, labels = dict.fromkeys(name for name, _ in names), dict.fromkeys(label for _, label in names)
+    if len(labels) == 1 and (label := next(iter(labels))):
+        return label if len(methods) == 1 else f"{label} ({len(methods)} methods)"
+    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return ", ".join(filter(None, names[0])) + others
 
 
 def spent(plain: Sequence[str], delta: float) -> list[tuple[int, float]]:

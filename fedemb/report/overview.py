@@ -20,7 +20,7 @@ _PAGE = Template("""<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-$digest'">
+<meta http-equiv="Content-Security-Policy" content="$policy">
 <link rel="icon" href="data:,">
 <title>$title</title>
 <style>$style</style>
@@ -70,11 +70,12 @@ def overview(
     ]
     left = "".join(f'<p class="note left-out">{escape(note)}</p>' for note in notes)
     script = files("fedemb.report").joinpath("page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     html = _PAGE.substitute(
         title=escape(f"{', '.join(sweep.methods)} – fedemb report"),
         style=PAGE_STYLE,
         script=script,
-        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'",
         body="\n".join([part.html for part in parts if part.html] + ([left] if left else [])),
     )
     return Overview(html=html, charts={name: svg for part in parts for name, svg in part.charts.items()})

@@ -61,7 +61,8 @@ a { color: var(--first); }
 .tile.right img { border-color: var(--s0); } .tile.right { color: var(--s0); }
 .tile.wrong img { border-color: var(--s1); border-style: dashed; } .tile.wrong { color: var(--s1); }
 .left-out { color: var(--warn); }
-@media (max-width: 560px) { .plot text { font-size: 15px; } .tile, .tile img { width: 46px; } .tile img { height: 46px; }
+@media (max-width: 560px) { .plot text { font-size: 15px; } .tile, .tile img { width: 46px; }
+  .tile img { height: 46px; }
   .runs thead th:first-child, .runs tbody th { position: sticky; left: 0; background: var(--paper); }
   .tile.query { margin-right: 4px; } .answers { gap: 5px; } }
 @media print { .choice > label { display: none; } .choice > input:checked + label { display: inline-block;

@@ -41,7 +41,7 @@ def chart(curves: Mapping[str, Curve]) -> str:
 
 
 def thinned(fars: Sequence[float], recalls: Sequence[float]) -> list[tuple[float, float]]:
-    """The curve at rates that are equally many times apart: at each the recall of the nearest rate below, as ROC steps."""
+    """The curve at rates that are equally many times apart, at each the recall of the nearest rate below."""
     known, values = np.asarray(fars, dtype=float), np.asarray(recalls, dtype=float)
     positive = known[known > 0]
     if len(positive) == 0:

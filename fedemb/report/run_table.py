@@ -23,14 +23,14 @@ def table(sweep: Sweep) -> str:
     runs = sweep.runs
     keys = [key for key in differing(runs) if is_result(key) and not key.endswith("_convert_")]
     settings, metrics = keys[:_COLUMNS], sweep.metrics[:_METRICS]
-    methods = {run: name for name, group in sweep.methods.items() for setting in group for run in setting.runs}
+    methods = {run.path: name for name, group in sweep.methods.items() for setting in group for run in setting.runs}
     head = ["Method", *map(_short, settings), "Seed", "ε", *map(metric_label, metrics), "Time", "Command"]
     titles = ["", *settings, "", "certified upper end, and what an attack reaches", *([""] * len(metrics)), "", ""]
     columns = "".join(
         f'<th scope="col"{f""" title="{escape(title, quote=True)}" """ if title else ""}>{escape(name)}</th>'
         for name, title in zip(head, titles, strict=True)
     )
-    lines = "".join(_row(place, run, methods[run], settings, metrics) for place, run in enumerate(runs))
+    lines = "".join(_row(place, run, methods[run.path], settings, metrics) for place, run in enumerate(runs))
     left = f"; {len(keys) - _COLUMNS} more differ: {', '.join(keys[_COLUMNS:])}" if len(keys) > _COLUMNS else ""
     note = f'<p class="note">Columns are the settings in which runs differ{escape(left)}.</p>'
     return (
@@ -41,11 +41,15 @@ def table(sweep: Sweep) -> str:
 
 def details(sweep: Sweep) -> str:
     """What all runs share, and each run's claim, command and folder."""
-    different = set(differing(sweep.runs))
-    common = {key: value for key, value in sweep.runs[0].settings.items() if key not in different}
+    common = {
+        key: value
+        for key, value in sweep.runs[0].settings.items()
+        if len({shown(run.settings.get(key)) for run in sweep.runs}) == 1
+    }
     shared = "\n".join(f"{key}: {'null' if value is None else value}" for key, value in common.items())
+    different = differing(sweep.runs)
     title = "Settings of all runs" if len(sweep.runs) > 1 else "Settings"
-    runs = "".join(_details(place, run, sorted(different)) for place, run in enumerate(sweep.runs))
+    runs = "".join(_details(place, run, different) for place, run in enumerate(sweep.runs))
     return (
         f"<details><summary>{title}</summary><pre>{escape(shared)}</pre></details>"
         f"<details><summary>Commands, folders and claims</summary>{runs}</details>"

@@ -159,10 +159,15 @@ def read_sweep(places: Sequence[str]) -> Sweep:
 
 
 def differing(runs: Iterable[Run]) -> list[str]:
-    """Keys of the settings whose values differ between runs, in the order of the configuration."""
+    """Keys of the settings whose values differ between runs, in the order of the configuration.
+
+    Of keys that have the same value in every run, such as one that follows another, the first.
+    """
     found = list(runs)
-    keys = dict.fromkeys(key for run in found for key in run.settings)
-    return [key for key in keys if len({shown(run.settings.get(key)) for run in found}) > 1]
+    columns = dict[tuple[str, ...], str]()
+    for key in dict.fromkeys(key for run in found for key in run.settings):
+        columns.setdefault(tuple(shown(run.settings.get(key)) for run in found), key)
+    return [key for values, key in columns.items() if len(set(values)) > 1]
 
 
 def is_result(key: str) -> bool:
@@ -199,8 +204,15 @@ def _read(path: Path) -> Run:
         raise ValueError(f"{path / _CONFIG} is damaged: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path / _CONFIG} is damaged: not a mapping")
-    kept = {key: value for key, value in _flat(config, "") if key not in _WHERE}
+    flat = dict(_flat(config, ""))
+    kept = {key: _followed(value, flat) for key, value in flat.items() if key not in _WHERE}
     return Run(path=path, summary=summary, settings=kept)
+
+
+def _followed(value: Any, flat: Mapping[str, Any]) -> Any:
+    """What "${other.key}" stands for; anything else as it is."""
+    named = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+    return flat.get(named[1], value) if named else value
 
 
 def _flat(value: Mapping[Any, Any], prefix: str) -> Iterable[tuple[str, Any]]:
