@@ -3,6 +3,7 @@
 The run folders are made up (tests/support/run_folders.py): nothing is trained, their ledgers and epsilons are true.
 """
 
+import resource
 import subprocess
 import sys
 import tempfile
@@ -25,10 +26,12 @@ def main():
         words = ["report", f"runs={folder}", f"out={folder}/page"]
         subprocess.run([sys.executable, "-m", "fedemb", *words], check=True)
         seconds = time.perf_counter() - started
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
         page = Path(folder) / "page" / "report.html"
         figures = len(list(page.parent.glob("figures/*.svg")))
         size = page.stat().st_size / 2**20
-        print(f"{runs} runs: {seconds:.1f} s, page {size:.2f} MiB, {figures} figures as SVG, PNG and PDF")
+        took = f"{seconds:.1f} s ({used.ru_utime + used.ru_stime:.1f} s of processor)"
+        print(f"{runs} runs: {took}, page {size:.2f} MiB, {figures} figures as SVG, PNG and PDF")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ class Ticked(Protocol):
         """The pixel of a value."""
 
 
+_MOST = 7  # values that have room beside an axis of a phone
+
 AxisMaker: TypeAlias = Callable[[Sequence[float], float, float], tuple[Ticked, list[str]]]
 """(values to hold, first pixel, last pixel) -> (the scale, the text of each of its ticks)."""
 
@@ -38,8 +40,10 @@ def whole(values: Sequence[float], start: float, end: float) -> tuple[Ticked, li
 def powers(values: Sequence[float], start: float, end: float) -> tuple[Ticked, list[str]]:
     """Equal factors are equal lengths; every value > 0."""
     axis = PowerAxis.covering(values, start=start, end=end)
-    every = math.ceil(len(axis.ticks) / 7)
-    return axis, [power_text(tick) if place % every == 0 else "" for place, tick in enumerate(axis.ticks)]
+    powers_of_ten = [tick for tick in axis.ticks if round(math.log10(tick), 6) % 1 == 0]
+    named = axis.ticks if len(axis.ticks) <= _MOST or len(powers_of_ten) < 2 else powers_of_ten
+    named = named[:: math.ceil(len(named) / _MOST)]
+    return axis, [power_text(tick) if tick in named else "" for tick in axis.ticks]
 
 
 def _linear(values: Sequence[float], start: float, end: float, finest: float) -> tuple[Ticked, list[str]]:

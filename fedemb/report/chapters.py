@@ -99,14 +99,15 @@ def rounds(sweep: Sweep, metric: str) -> Chapter:
 
 
 def deployments(sweep: Sweep, metric: str) -> Chapter:
-    """What the signal-to-noise ratio of each method's best run would cost at N users."""
+    """What the signal-to-noise ratios would cost at N users."""
     best = sweep.best(metric)
-    chart = prospects.chart(best, metric)
+    chart = prospects.chart(sweep, metric)
     if not chart:
         return Chapter()
     words = (
-        f"For each method its run with a guarantee and the highest {metric_label(metric)}: the least ε that its "
-        "signal-to-noise ratio costs with N users, all of them in every round. No such deployment has happened."
+        "The least ε that a setting's signal-to-noise ratio costs with N users, all of them in every round. No such "
+        "deployment has happened. Below, what a deployment needs to meet a target, for each method's run with a "
+        f"guarantee and the highest {metric_label(metric)}."
     )
     body = f'<figure class="wide-figure">{chart}</figure>{prospects.tables(best, metric)}'
     return Chapter(
@@ -125,7 +126,7 @@ def updates(sweep: Sweep, metric: str) -> Chapter:
         if found and chart:
             broken = f", {_many(found.broken, 'update')} not finite" if found.broken else ""
             charts[_file("norms", name)] = chart
-            figures.append(f"<figure><h3>{escape(f'{name}, {run.path.name}{broken}')}</h3>{chart}</figure>")
+            figures.append(f"<figure><h3>{escape(f'{name}, run {run.path.name}{broken}')}</h3>{chart}</figure>")
     words = (
         "Exact values of training data, which no guarantee covers: shown because these runs are simulations. For each "
         f"method the run with the highest {metric_label(metric)}, all its rounds."
@@ -164,7 +165,7 @@ def _kind(sweep: Sweep, users: int) -> tuple[Cost, str, str, str]:
     """(epsilon of a run, name of the axis, of the button, of the file)."""
     if users == OWN:
         return own, own_label(sweep), "the run's own", "own"
-    return at_users(users), users_label(users), f"deployment, N = {users:,}", f"n{users}"
+    return at_users(users), users_label(users), f"at N = {users:,}", f"n{users}"
 
 
 def _clip_norm(run: Run) -> float | None:

@@ -20,6 +20,8 @@ from fedemb.report.runs import Run, Setting, Sweep
 Cost = Callable[[Run], float | None]
 """The epsilon of a run on the x axis; infinite without a guarantee; None where it has none of that kind."""
 
+_FREE = "dashed: the same with ε = ∞"
+
 FRACTIONS = (0.0, 1.0)
 """What every metric of an embedding lies in."""
 
@@ -76,7 +78,8 @@ def frontier(sweep: Sweep, metric: str, cost: Cost, x_label: str) -> str:
         if free:
             best = max(free, key=lambda spot: spot.utility.mean)
             told = f"{name}, {best.setting.label or 'no noise'}: {best.utility.words}; ε = ∞"
-            levels.append(Level(label=f"{name}, ε = ∞", style=style, y=best.utility.mean, words=told))
+            label, key = (_FREE, "neutral") if on else (f"{name}, ε = ∞", style)
+            levels.append(Level(label=label, style=style, key=key, y=best.utility.mean, words=told))
     if count < 2:
         return ""
     return Plot(

@@ -8,13 +8,14 @@ from html import escape
 from fedemb.report.marks import Level, Series
 
 _ROW, _SAMPLE, _GAP = 22, 30, 20
-_LETTER = 7.9  # pixels, at the size that letters have on a phone
+_LETTER = 8.6  # pixels, at the size that letters have on a phone
 
 
 def legend(series: Sequence[Series], levels: Sequence[Level], *, left: float, width: float) -> tuple[str, float]:
     """(the entries, the height they take); nothing for a single line without a label."""
     samples = [(line.label, _line(line)) for line in series if line.label]
-    samples += [(level.label, f'<path class="line level {level.style}" d="M0,0H26"/>') for level in levels]
+    keys = {level.label: level.key for level in levels}
+    samples += [(label, f'<path class="line level {key}" d="M0,0H26"/>') for label, key in keys.items()]
     parts, x, row = [], left, 0
     for label, sample in samples:
         taken = _SAMPLE + _LETTER * len(label) + _GAP

@@ -36,10 +36,14 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """A dashed line across the plot, e.g. what training without noise reaches."""
+    """A dashed line across the plot, e.g. what training without noise reaches.
+
+    key: style in the legend, where levels of the same label are one.
+    """
 
     label: str
     style: str
+    key: str
     y: float
     words: str
 

@@ -62,7 +62,7 @@ def chart(name: str, norms: Norms, clip_norm: float | None, style: str) -> str:
     shares = counts / len(norms.values)
     held = [edges[0], edges[-1], *([clip_norm] if clip_norm else [])]
     x, x_texts = axes.powers(held, LEFT, WIDTH - RIGHT)
-    y, y_texts = axes.linear([0.0, 100 * float(shares.max())], HEIGHT - BOTTOM, TOP + 8)
+    y, y_texts = axes.linear([0.0, 100 * float(shares.max())], HEIGHT - BOTTOM, TOP + 24)
     columns = [
         _column(x.at(left), x.at(right), y.at(100 * part), y.at(0.0), style, _told(left, right, int(count), part))
         for left, right, count, part in zip(edges[:-1], edges[1:], counts, shares, strict=True)
@@ -77,7 +77,7 @@ def chart(name: str, norms: Norms, clip_norm: float | None, style: str) -> str:
             f'<g class="point"><title>{escape(told)}</title>'
             f'<line class="level bound" x1="{place:.1f}" x2="{place:.1f}" y1="{y.at(0.0):.1f}" y2="{TOP:g}"/></g>'
         )
-        body.append(words(place + shift, TOP + 10, f"C = {clip_norm:g}", side, "name"))
+        body.append(words(place + shift, TOP + 12, f"C = {clip_norm:g}", side, "name"))
     return element(f"{name}: norms of updates before clipping", "".join(body), height=HEIGHT)
 
 

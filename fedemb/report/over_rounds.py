@@ -6,7 +6,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TypeVar
 
 from fedemb.privacy import accounting
 from fedemb.privacy.events import from_plain, to_plain
@@ -18,17 +17,16 @@ from fedemb.report.marks import Mark, Series
 from fedemb.report.metric_names import metric_label
 from fedemb.report.numbers import upper
 from fedemb.report.plot import Plot
+from fedemb.report.ramp import Owner, spread, together
 from fedemb.report.runs import Setting, Sweep
 
-_Item = TypeVar("_Item")
-_MOST = looks.STEPS  # lines of a chart that a reader can follow
 _PLACES = 8  # of a ledger at which epsilon is computed
 
 
 def utility(method: str, settings: Sequence[Setting], metric: str) -> str:
     """One method: a line for each of its settings, from the least noise to the most; "" without two rounds."""
     measured = [setting for setting in settings if any(run.curve(metric) for run in setting.runs)]
-    chosen = _spread(measured[::-1])
+    chosen = spread(measured[::-1])
     lines = [_utility(setting, metric, *looks.step(i, len(chosen))) for i, setting in enumerate(chosen)]
     if all(len(line.line) < 2 for line in lines):
         return ""
@@ -45,7 +43,7 @@ def utility(method: str, settings: Sequence[Setting], metric: str) -> str:
 
 def epsilon(sweep: Sweep) -> str:
     """A line for each different ledger of the sweep; "" where none holds a finite cost."""
-    chosen = _spread(_priced(sweep))
+    chosen = spread(_priced(sweep))
     lines = []
     for i, (plain, delta, names) in enumerate(chosen):
         style, shape = looks.step(i, len(chosen))
@@ -54,7 +52,7 @@ def epsilon(sweep: Sweep) -> str:
             Mark(x=count, y=cost, words=f"{told}: ε ≤ {upper(cost)} after {count} charges")
             for count, cost in spent(plain, delta)
         ]
-        lines.append(Series(label=_together(names), style=style, shape=shape, line=marks))
+        lines.append(Series(label=together(names), style=style, shape=shape, line=marks))
     return Plot(
         title="ε against the rounds charged",
         x_label="rounds charged to the ledger",
@@ -65,9 +63,9 @@ def epsilon(sweep: Sweep) -> str:
     ).svg()
 
 
-def _priced(sweep: Sweep) -> list[tuple[list[str], float, list[tuple[str, str]]]]:
+def _priced(sweep: Sweep) -> list[tuple[list[str], float, list[Owner]]]:
     """(charges, delta, who has them) of each different ledger with a guarantee, the least epsilon last."""
-    found = dict[str, tuple[list[str], float, list[tuple[str, str]]]]()
+    found = dict[str, tuple[list[str], float, list[Owner]]]()
     settings = [(setting.epsilon, name, setting) for name, group in sweep.methods.items() for setting in group]
     for cost, name, setting in sorted(settings, key=lambda entry: -entry[0]):
         ledger, delta = setting.first.path / "ledger.jsonl", setting.first.summary.section("privacy").get("delta")
@@ -77,15 +75,6 @@ def _priced(sweep: Sweep) -> list[tuple[list[str], float, list[tuple[str, str]]]
         _, _, names = found.setdefault(json.dumps([plain, delta]), (plain, delta, []))
         names.append((name, setting.label))
     return list(found.values())
-
-
-def _together(names: Sequence[tuple[str, str]]) -> str:
-    """A label of all (method, setting) that share a ledger: what they are set to, or who they are."""
-    methods, labels = dict.fromkeys(name for name, _ in names), dict.fromkeys(label for _, label in names)
-    if len(labels) == 1 and (label := next(iter(labels))):
-        return label if len(methods) == 1 else f"{label} ({len(methods)} methods)"
-    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return ", ".join(filter(None, names[0])) + others
 
 
 def spent(plain: Sequence[str], delta: float) -> list[tuple[int, float]]:
@@ -116,10 +105,3 @@ def _utility(setting: Setting, metric: str, style: str, shape: str) -> Series:
     ]
     band = [(number, value.low, value.high) for number, value in estimates] if len(curves) > 1 else []
     return Series(label=label, style=style, shape=shape, line=marks, band=band)
-
-
-def _spread(items: Sequence[_Item]) -> list[_Item]:
-    """At most so many of them as a chart can show, evenly, the first and the last among them."""
-    if len(items) <= _MOST:
-        return list(items)
-    return [items[round(place * (len(items) - 1) / (_MOST - 1))] for place in range(_MOST)]

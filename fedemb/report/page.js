@@ -40,7 +40,8 @@
   };
   for (const table of document.querySelectorAll("table.sortable")) {
     const heads = [...table.tHead.rows[0].cells];
-    heads.slice(0, -1).forEach((head, column) => {
+    heads.forEach((head, column) => {
+      if (head.className === "act") return;
       const button = document.createElement("button");
       button.type = "button";
       button.className = "sort";

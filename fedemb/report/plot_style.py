@@ -11,6 +11,7 @@ _MARKS = """.axis, .tick { stroke: var(--soft); stroke-width: 1; }
 .grid { stroke: var(--rule); stroke-width: 1; }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
 .level { stroke-dasharray: 7 5; stroke-width: 1.7; } .bound { stroke: var(--ink); }
+.neutral { stroke: var(--soft); }
 .shade { opacity: 0.14; }
 .column { opacity: 0.8; }
 .mark { stroke: var(--paper); stroke-width: 1.1; } .mark.loose { stroke-width: 1.5; }
@@ -37,15 +38,17 @@ _PAGE = """
 .choice > input:focus-visible + label { outline: 2px solid var(--first); outline-offset: 2px; }
 .question { display: inline-block; min-width: 4.6em; margin-right: 8px; font-size: 0.86rem; color: var(--soft); }
 .panels { margin-top: 6px; }
-.runs { font-size: 0.88rem; } .runs td, .runs th { padding: 6px 16px 6px 0; white-space: nowrap; }
-.runs td { text-align: right; } .runs td.act { text-align: left; padding-right: 0; }
-.runs thead th { text-align: right; } .runs thead th:first-child, .runs thead th:last-child { text-align: left; }
+.runs { font-size: 0.88rem; } .runs td, .runs th { padding: 6px 14px 6px 0; white-space: nowrap; }
+.runs td { text-align: right; } .runs td.act { text-align: left; }
+.runs thead th { text-align: right; white-space: normal; vertical-align: bottom; }
+.runs thead th:first-child, .runs thead th.act { text-align: left; }
 .runs tbody tr:hover { background: var(--panel); }
 .runs tbody th { color: var(--ink); }
 button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
-button.sort::after { content: " ↕"; opacity: 0.45; }
-[aria-sort="ascending"] button.sort::after { content: " ↑"; opacity: 1; }
-[aria-sort="descending"] button.sort::after { content: " ↓"; opacity: 1; }
+button.sort { text-align: inherit; }
+button.sort::after { content: "\\a0↕"; opacity: 0.45; }
+[aria-sort="ascending"] button.sort::after { content: "\\a0↑"; opacity: 1; }
+[aria-sort="descending"] button.sort::after { content: "\\a0↓"; opacity: 1; }
 button.copy { border: 1px solid var(--rule); border-radius: 6px; padding: 0 9px; min-width: 4.6em; }
 button.copy[hidden] { display: none; }
 button:hover, button.copy:hover { color: var(--first); border-color: var(--first); }
@@ -64,14 +67,16 @@ a { color: var(--first); }
 @media (max-width: 560px) { .plot text { font-size: 15px; } .tile, .tile img { width: 46px; }
   .tile img { height: 46px; }
   .runs thead th:first-child, .runs tbody th { position: sticky; left: 0; background: var(--paper); }
-  .tile.query { margin-right: 4px; } .answers { gap: 5px; } }
+  .tile.query { margin-right: 4px; } .answers { gap: 5px; }
+  .act a { display: none; }
+  .runs td, .runs th { padding-right: 10px; } }
 @media print { .choice > label { display: none; } .choice > input:checked + label { display: inline-block;
   background: none; color: var(--ink); border: 0; padding: 0; font-weight: 600; } .choice > input { display: none; }
-  .tip, .act, .runs th:last-child, button.sort::after { display: none; } .scroll, .neighbours { overflow: visible; }
-  .runs { font-size: 7.5pt; } .runs td, .runs th { padding: 3px 8px 3px 0; white-space: normal; }
+  .tip, .act, .runs th.act, button.sort::after { display: none; } .scroll, .neighbours { overflow: visible; }
+  .runs { font-size: 7.5pt; } .runs td, .runs th { padding: 3px 8px 3px 0; }
   .runs tr { break-inside: avoid; } table.runs { break-inside: auto; }
   .charts, .maps { display: grid; grid-template-columns: 1fr 1fr; } h3 { break-after: avoid; }
-  .wide-figure { max-width: 12cm; } }
+  .wide-figure { max-width: 12cm; } .hypothetical { break-inside: avoid; } }
 """
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from html import escape
 
 from fedemb.report.metric_names import metric_label
-from fedemb.report.numbers import DASH, duration, lower, plain, small, upper
+from fedemb.report.numbers import DASH, duration, plain, small
 from fedemb.report.numbers import metric as metric_text
 from fedemb.report.runs import Run, Sweep, differing, is_result, shown
+from fedemb.report.sections import epsilon_interval
 
 _COLUMNS = 8  # settings that a table has room for
 _METRICS = 4
@@ -24,8 +24,8 @@ def table(sweep: Sweep) -> str:
     keys = [key for key in differing(runs) if is_result(key) and not key.endswith("_convert_")]
     settings, metrics = keys[:_COLUMNS], sweep.metrics[:_METRICS]
     methods = {run.path: name for name, group in sweep.methods.items() for setting in group for run in setting.runs}
-    head = ["Method", *map(_short, settings), "Seed", "ε", *map(metric_label, metrics), "Time", "Command"]
-    titles = ["", *settings, "", "certified upper end, and what an attack reaches", *([""] * len(metrics)), "", ""]
+    head = [*map(_short, settings), "Seed", "ε", *map(metric_label, metrics), "Time"]
+    titles = [*settings, "", "from what an attack reaches to the certified end", *([""] * len(metrics)), ""]
     columns = "".join(
         f'<th scope="col"{f""" title="{escape(title, quote=True)}" """ if title else ""}>{escape(name)}</th>'
         for name, title in zip(head, titles, strict=True)
@@ -34,7 +34,8 @@ def table(sweep: Sweep) -> str:
     left = f"; {len(keys) - _COLUMNS} more differ: {', '.join(keys[_COLUMNS:])}" if len(keys) > _COLUMNS else ""
     note = f'<p class="note">Columns are the settings in which runs differ{escape(left)}.</p>'
     return (
-        f'{note}<div class="scroll"><table class="runs sortable"><thead><tr>{columns}</tr></thead>'
+        f'{note}<div class="scroll"><table class="runs sortable"><thead><tr>'
+        f'<th scope="col">Method</th><th scope="col" class="act">Command</th>{columns}</tr></thead>'
         f"<tbody>{lines}</tbody></table></div>"
     )
 
@@ -61,7 +62,7 @@ def _row(place: int, run: Run, method: str, settings: Sequence[str], metrics: Se
     cells = [
         *(_setting(run, key) for key in settings),
         (DASH if run.seed is None else str(run.seed), run.seed),
-        _epsilon(run),
+        (epsilon_interval(run.summary.section("privacy")), run.epsilon),
         *((metric_text(run.metric(name)), run.metric(name)) for name in metrics),
         (duration(timing), timing),
     ]
@@ -73,8 +74,8 @@ def _row(place: int, run: Run, method: str, settings: Sequence[str], metrics: Se
     )
     link = f'<a href="#run-{place}">show</a>'
     return (
-        f'<tr><th scope="row" data-sort="{escape(method, quote=True)}">{escape(method)}</th>{written}'
-        f'<td class="act">{button} {link}</td></tr>'
+        f'<tr><th scope="row" data-sort="{escape(method, quote=True)}">{escape(method)}</th>'
+        f'<td class="act">{button} {link}</td>{written}</tr>'
     )
 
 
@@ -82,13 +83,6 @@ def _setting(run: Run, key: str) -> Cell:
     value = run.settings.get(key)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return shown(value), value if number else shown(value)
-
-
-def _epsilon(run: Run) -> Cell:
-    attack = run.summary.section("privacy").get("epsilon_attack")
-    if math.isinf(run.epsilon):
-        return "∞", math.inf
-    return f"≤ {upper(run.epsilon)}" + (f" (≥ {lower(attack)})" if attack is not None else ""), run.epsilon
 
 
 def _key(value: float | str | None) -> str:

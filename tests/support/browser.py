@@ -88,6 +88,7 @@ class Page:
 
     def pdf(self, path):
         """The page as it is printed."""
+        self.call("Emulation.setEmulatedMedia", media="")
         printed = self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
         Path(path).write_bytes(base64.b64decode(printed["data"]))
 
