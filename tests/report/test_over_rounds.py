@@ -1,5 +1,6 @@
 """Curves over rounds: epsilon is the ledger's, utility the mean over seeds."""
 
+import json
 import re
 
 import pytest
@@ -13,8 +14,6 @@ from fedemb.report.runs import read_sweep
 
 
 def plain(folder):
-    import json
-
     return [json.dumps(to_plain(event), sort_keys=True) for event in charges(folder / "ledger.jsonl")]
 
 
@@ -32,9 +31,8 @@ def test_the_ledgers_end_is_the_runs_epsilon_and_a_charge_twice_costs_more(tmp_p
 
 
 def test_methods_that_share_a_ledger_share_a_line(tmp_path):
-    sweep = read_sweep(
-        [str(make_sweep(tmp_path, noise_multipliers=(0.0, 1.0), seeds=1, methods=["DP-FedEmb", "DP-FedAvg"]))]
-    )
+    make_sweep(tmp_path, noise_multipliers=(0.0, 1.0), seeds=1, methods=["DP-FedEmb", "DP-FedAvg"])
+    sweep = read_sweep([str(tmp_path)])
     drawn = epsilon(sweep)
     assert re.findall(r'<text class="key"[^>]*>(.*?)</text>', drawn) == ["z = 1 (2 methods)"]
 
