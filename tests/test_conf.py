@@ -232,7 +232,7 @@ def test_a_store_that_is_not_there_is_one_line_with_the_remedy(fedemb, tiny, tmp
     assert err == f"fedemb: no store at {tmp_path}/{option}: run 'fedemb prepare {option} out={tmp_path}/{option}'\n"
 
 
-@pytest.mark.parametrize("verb", ["train", "account", "calibrate", "audit", "prepare", "evaluate", "export"])
+@pytest.mark.parametrize("verb", ["train", "account", "calibrate", "audit", "prepare", "evaluate", "export", "report"])
 def test_every_verb_explains_itself(fedemb, verb):
     words = ["omniglot", "--help"] if verb == "prepare" else ["--help"]
     code, out, _ = fedemb(verb, *words)

@@ -20,6 +20,7 @@ VERBS = {
     "prepare": "a data set's archives to a store: fedemb prepare omniglot",
     "evaluate": "measure a trained model: fedemb evaluate run=FOLDER",
     "export": "a trained model as one file: fedemb export run=FOLDER format=onnx out=FILE",
+    "report": "a page and figures of one run or a sweep: fedemb report runs=FOLDER out=FOLDER",
     "bench": "how fast rounds are on this machine: fedemb bench suite=peers",
 }
 

@@ -67,6 +67,11 @@ def count_values(pairs: PairBlocks) -> PairCounts:
     return PairCounts(positive=positive, negative=every - positive)
 
 
+def count_pairs(pairs: PairBlocks) -> PairCounts:
+    """A cell for each distinct similarity where one block holds all images; else the grid of width 2^-20."""
+    return count_values(pairs) if pairs.fit_one_block else count(pairs, grid_bin, GRID_BINS)
+
+
 def grid_bin(similarity: Tensor) -> Tensor:
     """The cell of width 2^-20: similarity [p] in [-1, 1] -> int32 [p] in 0 .. GRID_BINS-1, without rounding."""
     return (similarity * _ZERO_BIN).floor_().add_(_ZERO_BIN).int()

@@ -58,6 +58,12 @@ class Gallery:
         sizes: Tensor = torch.unique_consecutive(self.labels, return_counts=True)[1]
         return sizes
 
+    def pair_totals(self) -> tuple[int, int]:
+        """(same-identity pairs, different-identity pairs)."""
+        sizes, images = self.identity_sizes(), len(self.labels)
+        same = int((sizes * (sizes - 1)).sum()) // 2
+        return same, images * (images - 1) // 2 - same
+
 
 @dataclass(frozen=True, kw_only=True)
 class PairBlocks:
@@ -72,6 +78,11 @@ class PairBlocks:
 
     def __post_init__(self) -> None:
         check.at_least("block_size", self.block_size, 1)
+
+    @property
+    def fit_one_block(self) -> bool:
+        """Is there a single block?"""
+        return len(self.gallery.labels) <= self.block_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields (similarities of all pairs of the block [p], those of its same-identity pairs [q]).

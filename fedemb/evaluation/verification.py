@@ -75,9 +75,7 @@ def verify(embeddings: Tensor, labels: Tensor, *, fars: Sequence[float], block_s
     for far in fars:
         check.fraction("far", far)
     gallery = Gallery.of(embeddings, labels)
-    sizes = gallery.identity_sizes()
-    positives = int((sizes * (sizes - 1)).sum()) // 2
-    negatives = len(labels) * (len(labels) - 1) // 2 - positives
+    positives, negatives = gallery.pair_totals()
     if positives == 0 or negatives == 0:
         nothing = (None,) * len(fars)
         return Verification(
@@ -85,7 +83,7 @@ def verify(embeddings: Tensor, labels: Tensor, *, fars: Sequence[float], block_s
         )
     pairs = PairBlocks(gallery=gallery, block_size=block_size)
     allowed = [_allowed(far, negatives) for far in fars]
-    if len(labels) <= block_size:
+    if pairs.fit_one_block:
         counts = count_values(pairs)
         accepted = [counts.locate(number)[2] for number in allowed]
         auc, auc_error = counts.auc()[0], 0.0

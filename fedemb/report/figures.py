@@ -104,9 +104,9 @@ def _grid(x: Axis, y: Axis) -> str:
     for tick in y.ticks:
         height = y.at(tick)
         parts.append(f'<line class="grid" x1="{x.start}" x2="{x.end}" y1="{height:.1f}" y2="{height:.1f}"/>')
-        parts.append(text(_LEFT - 8, height + 4, _tick_text(tick, y.ticks), "end"))
+        parts.append(text(_LEFT - 8, height + 4, tick_text(tick, y.ticks), "end"))
     for tick in x.ticks:
-        parts.append(text(x.at(tick), _HEIGHT - _BOTTOM + 18, _tick_text(tick, x.ticks), "middle"))
+        parts.append(text(x.at(tick), _HEIGHT - _BOTTOM + 18, tick_text(tick, x.ticks), "middle"))
     return "".join(parts)
 
 
@@ -131,7 +131,8 @@ def text(x: float, y: float, words: str, anchor: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
-def _tick_text(tick: float, ticks: Sequence[float]) -> str:
+def tick_text(tick: float, ticks: Sequence[float]) -> str:
+    """A tick as it is written: with as many decimals as tell it from its neighbours, short from 10,000 on."""
     if max(map(abs, ticks)) >= 1e4:
         return f"{tick:.2g}".replace("e+0", "e").replace("e+", "e")
     step = ticks[1] - ticks[0]

@@ -83,17 +83,17 @@ def _panel(chart: Panel, left: float, top: float) -> str:
     for tick in y.ticks:
         height = y.at(tick)
         parts.append(f'<line class="grid" x1="{x.start:g}" x2="{x.end:g}" y1="{height:.1f}" y2="{height:.1f}"/>')
-        parts.append(text(x.start - 8, height + 4, _tick_text(tick), "end"))
+        parts.append(text(x.start - 8, height + 4, power_text(tick), "end"))
     for tick in x.ticks:
         place = x.at(tick)
         parts.append(f'<line class="grid" x1="{place:.1f}" x2="{place:.1f}" y1="{y.start:g}" y2="{y.start + 4:g}"/>')
-        parts.append(text(place, y.start + 19, _tick_text(tick), "middle"))
+        parts.append(text(place, y.start + 19, power_text(tick), "middle"))
     parts.append(text((x.start + x.end) / 2, top + _HEIGHT - 6, chart.x_label, "middle"))
     parts += [curve(line, x, y, chart.value_text, chart.x_label) for line in chart.lines]
     return "".join(parts)
 
 
-def _tick_text(tick: float) -> str:
+def power_text(tick: float) -> str:
     """From 0.001 to 5,000 in full, a power of ten beyond."""
     if 1e-3 <= tick < 1e4:
         return f"{tick:,.10g}"

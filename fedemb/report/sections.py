@@ -8,6 +8,7 @@ from typing import Any
 
 from fedemb.report import deployments, numbers
 from fedemb.report.figures import Line, line_chart
+from fedemb.report.metric_names import metric_label
 from fedemb.report.record import NOT_COVERED
 from fedemb.report.summary import EMA, RunSummary
 from fedemb.report.tables import grid_table, labelled, pairs_table
@@ -35,17 +36,9 @@ _PRIVACY_LABELS = {
     "accountant": "Accountant",
 }
 _DATA_LABELS = {"name": "Name", "users": "Users", "examples": "Images", "checksum": "Checksum"}
-_METRIC_LABELS = {"auc": "AUC", "map@r": "mAP@R"}
 _HEADLINES = 3
 
 _WEAK = 20  # e^20 is 5e8: the odds that an attacker may gain
-
-
-def metric_label(name: str) -> str:
-    """ "recall@far=0.001" -> "Recall at FAR 0.001"; unknown names stay."""
-    if name.startswith("recall@far="):
-        return f"Recall at FAR {name.removeprefix('recall@far=')}"
-    return _METRIC_LABELS.get(name, name.replace("recall@", "Recall@"))
 
 
 def epsilon_interval(privacy: Mapping[str, Any]) -> str:
