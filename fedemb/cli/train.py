@@ -36,7 +36,7 @@ from fedemb.server.hooks import Checkpoint, Clock, Evaluate, MetricsLog, WriteDi
 from fedemb.server.plan import RunState
 from fedemb.server.run_folder import RunFolder
 from fedemb.server.train import Hook, train
-from fedemb.tasks.embedding import EmbeddingTask
+from fedemb.tasks.task import Task
 
 CONFIG_PATH = "pkg://fedemb.conf"
 CONFIG = "train"
@@ -131,7 +131,7 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
     conclude(cfg, job, folder, state, clock, log, console)
 
 
-def _resting(task: EmbeddingTask, start: Params) -> list[str]:
+def _resting(task: Task, start: Params) -> list[str]:
     """How much is trained, if not all of it."""
     trained, resting = ([value.numel() for value in part.values()] for part in split(start, task.is_shared))
     return [f"trained {sum(trained):,} of {sum(trained) + sum(resting):,} parameters"] if resting else []

@@ -59,7 +59,7 @@ def frontiers(sweep: Sweep, metric: str, populations: Sequence[int]) -> Chapter:
     parts = []
     names = list(dict.fromkeys([metric, *sweep.metrics]))[:MOST]
     for place, data in enumerate(sweep.data):
-        part, options = sweep.on(data), []
+        part, options = sweep.on(data), list[tuple[str, str]]()
         for name in names:
             kinds = []
             for users in list(dict.fromkeys(populations))[:MOST]:
