@@ -65,6 +65,8 @@ NEEDS = {
     ("executor/kernels", "plain"): "many at once",
     ("executor/kernels", "compiled"): "a stand-in for the compiler",
     ("executor/kernels", "cuda_graphs"): "a stand-in for a GPU",
+    ("evaluation", "pairs"): "a pair file",
+    ("evaluation", "landmarks"): "queries and an index",
     ("model", "mobilenet"): "grey images",
     ("model", "mobilenet_small"): "grey images",
     ("model", "resnet50"): "few blocks",
@@ -171,6 +173,18 @@ def needs(tiny, fedemb, tmp_path, request, monkeypatch):
             own = [f"users={option}", f"users.{key}={own_images(tmp_path, option)}", "users.channels=1"]
             own += [f"test_users={option}", "test_users.split=null"] if group == "test_users" else []
             return [*(word for word in tiny if not word.startswith(("users.", f"{group}."))), *own]
+        if need == "a pair file":
+            own = [word for word in tiny if not word.startswith("test_users.")]
+            own += ["test_users=folder", f"test_users.root={own_images(tmp_path, 'folder')}"]
+            own += ["test_users.split=null", "test_users.channels=1"]
+            (tmp_path / "pairs.txt").write_text("2 1\n0 1 2\n0 1 1 2\n3 1 4\n3 2 7 2\n")
+            return [*own, f"evaluation={option}", f"evaluation.measures.pairs.path={tmp_path}/pairs.txt"]
+        if need == "queries and an index":
+            (tmp_path / "solution.csv").write_text("id,images,Usage\n0,1 2,Public\n3,2,Private\n")
+            images = own_images(tmp_path, "folder")
+            folders = {"queries": images / "0", "index": images / "1", "solution": tmp_path / "solution.csv"}
+            settings = [f"evaluation.measures.landmarks.{key}={value}" for key, value in folders.items()]
+            return [*tiny, f"evaluation={option}", *settings]
         if need == "ranks":
             return [*tiny, "executor=distributed", f"{group}={option}"]
         if need == "many at once":

@@ -28,8 +28,8 @@ from fedemb.data.prefetch import Prefetch
 from fedemb.data.sampling import CohortSampler
 from fedemb.data.transforms import Compose, ScalePixels
 from fedemb.data.users import UserDataset, share_images
-from fedemb.evaluation.evaluate import EmbeddingEvaluation
-from fedemb.evaluation.users import embed_users
+from fedemb.evaluation.embedded import Measure
+from fedemb.evaluation.users import embedded_users
 from fedemb.execution.executor import Executor, Load
 from fedemb.models.exported import embed
 from fedemb.privacy.accounting import Events, PrivacySpend, check_delta, default_delta, epsilon, spend
@@ -169,6 +169,7 @@ def _check_loop(cfg: DictConfig) -> None:
         check.at_least("seed", cfg.seed, 0)
     check_settings(cfg.users)
     check_settings(cfg.test_users)
+    check_settings(cfg.evaluation)
     if is_secret(cfg):
         check_size_is_given(cfg.users)
     if is_secret(cfg) and cfg.get("provenance") == "dp":
@@ -330,10 +331,16 @@ def _measure(cfg: DictConfig, backbone: nn.Module, users: UserDataset) -> Callab
             "measured: test_users= shares images with users=; take other test users, or test_users=none"
         )
     check_images(backbone, cfg.embedding_width, test.load([0])["image"].shape[1:])
-    evaluation: EmbeddingEvaluation = instantiate(cfg.evaluation)
+    evaluation: Measure = instantiate(cfg.evaluation)
+    if is_secret(cfg) and not evaluation.test_users_only:
+        raise ValueError(
+            "mode=release measures on test users alone, and evaluation= brings images that it may have trained on: "
+            "take another one, and this one afterwards with fedemb evaluate"
+        )
 
     def measure(params: Params) -> dict[str, float | None]:
-        own = backbone_params(backbone, params)
-        return evaluation.measure(*embed_users(partial(embed, backbone, own), test, next(iter(params.values())).device))
+        forward = partial(embed, backbone, backbone_params(backbone, params))
+        device = next(iter(params.values())).device
+        return evaluation.metrics(embedded_users(forward, test, device))
 
     return measure

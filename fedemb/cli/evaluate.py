@@ -12,10 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from fedemb.cli.build import device_of
-from fedemb.cli.output import printer_of
+from fedemb.cli.output import as_csv, printer_of
 from fedemb.cli.settings import check_settings
+from fedemb.core.files import write_atomically
 from fedemb.data.users import Described, UserDataset
-from fedemb.evaluation.users import embed_users
+from fedemb.evaluation.embedded import Embedded, Measure
+from fedemb.evaluation.roc import roc_curve
+from fedemb.evaluation.users import embedded_users
 from fedemb.models.exported import load_model
 
 CONFIG_PATH = "pkg://fedemb.conf"
@@ -30,10 +33,15 @@ def run(cfg: DictConfig) -> None:
     test_users = _test_users(cfg, stored)
     check_settings(test_users)
     users: UserDataset = instantiate(test_users)
-    evaluation = instantiate(_evaluation(cfg, stored, list(HydraConfig.get().overrides.task)))
+    settings = _evaluation(cfg, stored, list(HydraConfig.get().overrides.task))
+    check_settings(settings)
+    evaluation: Measure = instantiate(settings)
     device = device_of(cfg.device)
     model = load_model(cfg.run).to(device)
-    metrics = evaluation.measure(*embed_users(model, users, device))
+    test = embedded_users(model, users, device)
+    metrics = evaluation.metrics(test)
+    if cfg.roc is not None:
+        _write_roc(Path(str(cfg.roc)).expanduser(), test)
     name = users.name if isinstance(users, Described) else type(users).__name__
     show(metrics, f"{cfg.run} on {users.num_users} users of {name}")
 
@@ -74,6 +82,16 @@ def _evaluation(cfg: DictConfig, stored: DictConfig | None, overrides: list[str]
         if group == "evaluation":
             OmegaConf.update(own, name, OmegaConf.select(composed, name), merge=False, force_add=True)
     return own
+
+
+def _write_roc(path: Path, test: Embedded) -> None:
+    """The points of the ROC curve as a table, written whole."""
+    curve = roc_curve(test.embeddings, test.labels)
+    points = zip(curve.far.tolist(), curve.recall.tolist(), strict=True)
+    try:
+        write_atomically(path, as_csv(("far", "recall"), points))
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror}; take another roc=") from error
 
 
 def _print_json(metrics: dict[str, float | None], title: str) -> None:

@@ -40,10 +40,10 @@ def check_settings(node: DictConfig | None) -> None:
         if OmegaConf.is_missing(node, key):
             continue
         value = node[key]
-        if isinstance(value, DictConfig) and "_target_" in value:
-            check_settings(value)
-        elif key in hints:
+        if key in hints and not (isinstance(value, DictConfig) and "_target_" in value):
             _check(_typed_key(node, str(key), plain[key]), _plain(value), hints[key], _origin(plain[key]))
+        if isinstance(value, DictConfig):
+            check_settings(value)
 
 
 def text(cfg: DictConfig, key: str) -> str:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from fedemb.evaluation.cells import Cells, Scratch
 from fedemb.evaluation.pairs import PairBlocks
 
-_ZERO_BIN = 2**20
-GRID_BINS = 2 * _ZERO_BIN + 1
-"""Cells of width 2^-20 that cover [-1, 1]; the last one holds 1 alone."""
+_TILE = 2**17  # pairs whose steps of the way stay in a processor's cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A cell, how many positives are in it, and how many are above it."""
+
+    cell: int
+    positives: int
+    accepted: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +29,21 @@ class PairCounts:
     positive: Tensor
     negative: Tensor
 
-    def locate(self, allowed: int) -> tuple[int, int, int]:
-        """(cell of the (allowed+1)-th most similar negative, negatives allowed in it, positives above it)."""
+    def locate(self, allowed: int) -> Place:
+        """Where the (allowed+1)-th most similar negative is."""
         up_to = self.negative.cumsum(0)
         missed = int(up_to[-1]) - allowed
-        if missed < 1:
-            raise RuntimeError("two passes over the same pairs disagree: matrix products here are not reproducible")
         cell = int(torch.searchsorted(up_to, missed))
-        return cell, int(up_to[cell]) - missed, int(self.positive[cell + 1 :].sum())
+        return Place(cell=cell, positives=int(self.positive[cell]), accepted=int(self.positive[cell + 1 :].sum()))
+
+    def eer(self) -> float:
+        """Equal error rate: where the polygon through the ROC points between cells has FAR = 1 - recall."""
+        far = self.negative.flip(0).cumsum(0).double() / float(self.negative.sum())
+        miss = 1.0 - self.positive.flip(0).cumsum(0).double() / float(self.positive.sum())
+        after = int(torch.searchsorted(far - miss, 0.0))  # ascends from at most 0 to 1
+        before_far, before_miss = (float(far[after - 1]), float(miss[after - 1])) if after else (0.0, 1.0)
+        behind, ahead = before_miss - before_far, float(far[after] - miss[after])
+        return before_far + (float(far[after]) - before_far) * behind / (behind + ahead)
 
     def auc(self) -> tuple[float, float]:
         """(area under the ROC curve with ties inside a cell counting half, the area of those halves)."""
@@ -41,20 +55,17 @@ class PairCounts:
         return (float((positive * below[occupied]).sum()) + ties) / comparisons, ties / comparisons
 
 
-def count(pairs: PairBlocks, cell_of: Callable[[Tensor], Tensor], cells: int) -> PairCounts:
-    """One pass over all pairs.
-
-    Args: cell_of: similarities [p] -> integer cells [at most p] in 0 .. cells-1; it may leave some pairs out.
-    """
+def count(pairs: PairBlocks, cells: Cells) -> PairCounts:
+    """One pass over all pairs."""
     device = pairs.gallery.embeddings.device
-    every = torch.zeros(cells, dtype=torch.int64, device=device)
+    every = torch.zeros(cells.count, dtype=torch.int64, device=device)
     positive = torch.zeros_like(every)
-    one = torch.ones(1, dtype=torch.int64, device=device)
+    ones = torch.ones(1, dtype=torch.int64, device=device).expand(_TILE)
+    scratch = Scratch.of(torch.empty(_TILE, device=device))
     for all_pairs, positive_pairs in pairs:
         for total, similarities in ((every, all_pairs), (positive, positive_pairs)):
-            if len(similarities):
-                cell = cell_of(similarities)
-                total.index_add_(0, cell, one.expand(len(cell)))
+            for tile in torch.split(similarities, _TILE):
+                total.index_add_(0, cells.into(scratch, tile), ones[: len(tile)])
     return PairCounts(positive=positive, negative=every - positive)
 
 
@@ -65,24 +76,3 @@ def count_values(pairs: PairBlocks) -> PairCounts:
     every = torch.bincount(cell, minlength=len(values))
     positive = torch.bincount(torch.searchsorted(values, positive_pairs), minlength=len(values))
     return PairCounts(positive=positive, negative=every - positive)
-
-
-def count_pairs(pairs: PairBlocks) -> PairCounts:
-    """A cell for each distinct similarity where one block holds all images; else the grid of width 2^-20."""
-    return count_values(pairs) if pairs.fit_one_block else count(pairs, grid_bin, GRID_BINS)
-
-
-def grid_bin(similarity: Tensor) -> Tensor:
-    """The cell of width 2^-20: similarity [p] in [-1, 1] -> int32 [p] in 0 .. GRID_BINS-1, without rounding."""
-    return (similarity * _ZERO_BIN).floor_().add_(_ZERO_BIN).int()
-
-
-def grid_edge(cell: int) -> float:
-    """The smallest similarity of a cell; exact in float32."""
-    return cell / _ZERO_BIN - 1.0
-
-
-def ordered_key(similarity: Tensor) -> Tensor:
-    """Integers int64 in the order of float32 values, consecutive for consecutive floats; -0.0 equals 0.0."""
-    bits = (similarity + 0.0).view(torch.int32)
-    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from fedemb.core import check
+from fedemb.evaluation.embedded import Embedded, Metrics
 from fedemb.evaluation.pairs import unit_rows
 from fedemb.evaluation.retrieval import retrieve
 from fedemb.evaluation.verification import verify
@@ -26,6 +28,7 @@ class EmbeddingEvaluation:
     fars: Sequence[float] = (1e-3, 1e-1)
     ks: Sequence[int] = (1, 5)
     block_size: int = 1024
+    test_users_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for far in self.fars:
@@ -34,20 +37,22 @@ class EmbeddingEvaluation:
             check.at_least("k", k, 1)
         check.at_least("block_size", self.block_size, 1)
 
-    def measure(self, embeddings: Tensor, labels: Tensor) -> dict[str, float | None]:
+    def measure(self, embeddings: Tensor, labels: Tensor) -> Metrics:
         """Metrics by name: `recall@far=<far>`, `auc`, `recall@<k>`, `map@r`; None where there is nothing to measure.
 
         Args: embeddings: [n, D] floats, normalised or not. labels: [n] integer identities.
         """
         pairs = verify(embeddings, labels, fars=self.fars, block_size=self.block_size)
         search = retrieve(embeddings, labels, ks=self.ks, block_size=self.block_size)
-        metrics: dict[str, float | None] = {
-            f"recall@far={far:g}": recall for far, recall in zip(self.fars, pairs.recalls, strict=True)
-        }
+        metrics: Metrics = {f"recall@far={far:g}": recall for far, recall in zip(self.fars, pairs.recalls, strict=True)}
         metrics["auc"] = pairs.auc
         metrics |= {f"recall@{k}": recall for k, recall in zip(self.ks, search.recalls, strict=True)}
         metrics["map@r"] = search.map_at_r
         return metrics
+
+    def metrics(self, test: Embedded) -> Metrics:
+        """The same of a test set."""
+        return self.measure(test.embeddings, test.labels)
 
 
 def embed(forward: Callable[[Tensor], Tensor], batches: Iterable[Tensor]) -> Tensor:

@@ -41,6 +41,30 @@ def retrieve(embeddings: Tensor, labels: Tensor, *, ks: Sequence[int], block_siz
           ks: cut-offs, each at least 1.
           block_size: b queries at a time, or fewer where one identity has many images; 16 b² similarities are held.
     """
+    answers = answer_queries(embeddings, labels, ks=ks, block_size=block_size)
+    if len(answers.labels) == 0:
+        return Retrieval(recalls=(None,) * len(ks), map_at_r=None, queries=0)
+    return Retrieval(
+        recalls=tuple(answers.hits.double().mean(dim=0).tolist()),
+        map_at_r=float(answers.precision.mean()),
+        queries=len(answers.labels),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What every query found, q of them, sorted by label.
+
+    labels: [q]. hits: [q, ks] bool, a positive among the k most similar. precision: [q] float64, the terms of mAP@R.
+    """
+
+    labels: Tensor
+    hits: Tensor
+    precision: Tensor
+
+
+def answer_queries(embeddings: Tensor, labels: Tensor, *, ks: Sequence[int], block_size: int = 1024) -> Answers:
+    """One by one what `retrieve` takes the means of."""
     for k in ks:
         check.at_least("k", k, 1)
     check.at_least("block_size", block_size, 1)
@@ -49,24 +73,19 @@ def retrieve(embeddings: Tensor, labels: Tensor, *, ks: Sequence[int], block_siz
     ends = sizes.cumsum(0)
     spans = torch.stack([ends - sizes, ends], dim=1).repeat_interleave(sizes, dim=0)  # [n, 2]
     queries = torch.nonzero(spans[:, 1] - spans[:, 0] > 1).flatten()
-    if len(queries) == 0:
-        return Retrieval(recalls=(None,) * len(ks), map_at_r=None, queries=0)
+    hits = torch.zeros(len(queries), len(ks), dtype=torch.bool, device=queries.device)
+    precision = torch.zeros(len(queries), dtype=torch.float64, device=queries.device)
     chunk = _CHUNK_BLOCKS * block_size
-    rows = max(1, min(block_size, block_size * chunk // int(sizes.max())))
-    hits = torch.zeros(len(ks), dtype=torch.float64)
-    precision = 0.0
+    rows = max(1, min(block_size, block_size * chunk // int(sizes.max()))) if len(queries) else 1
+    cut_offs = torch.tensor(list(ks), dtype=torch.int64, device=queries.device)
     for start in range(0, len(queries), rows):
         block = queries[start : start + rows]
         ranks, others = _ranks(gallery, block, spans[block], depth=max(ks, default=1), chunk=chunk)
-        hits += torch.stack([(ranks[:, 0] <= k).sum() for k in ks]).cpu() if ks else 0
+        hits[start : start + rows] = ranks[:, :1] <= cut_offs
         position = torch.arange(1, ranks.shape[1] + 1, device=ranks.device)
         counted = torch.where(ranks <= others[:, None], position / ranks.double(), 0.0)
-        precision += float((counted.sum(dim=1) / others).sum())
-    return Retrieval(
-        recalls=tuple((hits / len(queries)).tolist()),
-        map_at_r=precision / len(queries),
-        queries=len(queries),
-    )
+        precision[start : start + rows] = counted.sum(dim=1) / others
+    return Answers(labels=gallery.labels[queries], hits=hits, precision=precision)
 
 
 def _ranks(gallery: Gallery, block: Tensor, spans: Tensor, *, depth: int, chunk: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedemb.evaluation.counting import PairCounts, count_pairs
+from fedemb.evaluation.counting import PairCounts, count, count_values
+from fedemb.evaluation.guess import guess_cells
 from fedemb.evaluation.pairs import Gallery, PairBlocks
 
 POINTS = 256
@@ -39,7 +40,9 @@ def roc_curve(embeddings: Tensor, labels: Tensor, *, block_size: int = 1024) -> 
     gallery = Gallery.of(embeddings, labels)
     if 0 in gallery.pair_totals():
         return RocCurve(far=torch.zeros(0, dtype=torch.float64), recall=torch.zeros(0, dtype=torch.float64))
-    return thinned(count_pairs(PairBlocks(gallery=gallery, block_size=block_size)), points=POINTS)
+    pairs = PairBlocks(gallery=gallery, block_size=block_size)
+    counts = count_values(pairs) if pairs.fit_one_block else count(pairs, guess_cells(gallery, []))
+    return thinned(counts, points=POINTS)
 
 
 def thinned(counts: PairCounts, *, points: int) -> RocCurve:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedemb.core.types import UserId
 from fedemb.data.users import UserDataset
+from fedemb.evaluation.embedded import Embedded, Model, NamesUsers
 from fedemb.evaluation.evaluate import embed
 
 _IMAGES_AT_ONCE = 512  # in one forward pass; and, one user aside, in memory
@@ -29,6 +30,20 @@ def embed_users(forward: Callable[[Tensor], Tensor], users: UserDataset, device:
 
     embeddings = embed(forward, images())
     return embeddings, torch.cat(labels)
+
+
+def embedded_users(forward: Callable[[Tensor], Tensor], users: UserDataset, device: torch.device) -> Embedded:
+    """The same with all that measures may ask for. forward: as for `embed_users`."""
+    embeddings, labels = embed_users(forward, users, device)
+    counts = torch.tensor([users.num_examples(user) for user in range(users.num_users)])
+    channels, height, width = users.load([0])["image"].shape[1:]
+    return Embedded(
+        embeddings=embeddings,
+        labels=labels,
+        owners=torch.repeat_interleave(torch.arange(users.num_users), counts).to(device),
+        user_name=users.user_id if isinstance(users, NamesUsers) else None,
+        model=Model(forward=forward, image_shape=(channels, height, width), device=device),
+    )
 
 
 def _groups(users: UserDataset) -> Iterator[list[UserId]]:

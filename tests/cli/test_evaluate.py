@@ -72,6 +72,37 @@ def test_a_model_folder_is_measured_with_the_default(fedemb, run):
     assert names(fedemb("evaluate", f"run={run}/model", "format=json", "test_users=synthetic")) == DEFAULT
 
 
+def test_everything_is_one_word(fedemb, run, tmp_path):
+    """Each part of the suite is there; synthetic users have no names, so no groups."""
+    found = names(fedemb("evaluate", f"run={run}", "format=json", "evaluation=everything", f"roc={tmp_path}/roc.csv"))
+    assert {"recall@far=0.0001", "auc", "eer", "recall@10", "map@r", "knn@5", "linear"} <= found
+    assert {"few_shot@5way1shot", "few_shot@20way5shot:se", "dir@far=0.01", "auc:low", "recall@1:high"} <= found
+    assert "one_shot_error" in found
+    head, first, *_, last = (tmp_path / "roc.csv").read_text().splitlines()
+    assert (head, first.split(",")[0], last) == ("far,recall", "0.0", "1.0,1.0")
+
+
+def test_a_setting_of_a_measure_is_checked_and_named(fedemb, run):
+    words = [f"run={run}", "evaluation=retrieval", "evaluation.measures.retrieval.ks=[one]"]
+    code, _, err = fedemb("evaluate", *words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "ks must be a list [..., ...] of whole numbers, got evaluation.measures.retrieval.ks=" in err
+
+
+def test_a_curve_that_cannot_be_written_is_one_line(fedemb, run, tmp_path):
+    code, _, err = fedemb("evaluate", f"run={run}", f"roc={tmp_path}")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"cannot write {tmp_path}" in err
+
+
+def test_a_release_measures_on_test_users_alone(fedemb, tiny, tmp_path):
+    """The one-shot drawings could be among those that it trains on."""
+    code, _, err = fedemb("train", *tiny, "mode=release", "evaluation=one_shot", f"run={tmp_path}/run")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "mode=release measures on test users alone" in err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_data_set_of_three_methods_is_named_by_its_type(fedemb, run, tmp_path, monkeypatch):
     """It was an AttributeError after the measurement."""
     monkeypatch.setattr("fedemb.data.synthetic.PlainUsers", PlainUsers, raising=False)
