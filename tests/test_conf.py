@@ -60,6 +60,8 @@ NEEDS = {
     ("executor", "flower"): "nodes",
     ("mechanism", "tree"): "users in turn",
     ("mechanism", "banded"): "users in turn",
+    ("tracker", "mlflow"): "mlflow",
+    ("tracker", "wandb"): "wandb",
     ("executor/inner", "sequential"): "ranks",
     ("executor/inner", "vectorised"): "ranks",
     ("executor/kernels", "plain"): "many at once",
@@ -185,6 +187,9 @@ def needs(tiny, fedemb, tmp_path, request, monkeypatch):
             folders = {"queries": images / "0", "index": images / "1", "solution": tmp_path / "solution.csv"}
             settings = [f"evaluation.measures.landmarks.{key}={value}" for key, value in folders.items()]
             return [*tiny, f"evaluation={option}", *settings]
+        if need in ("mlflow", "wandb"):
+            pytest.importorskip(need)
+            return [*tiny, f"{group}={option}", *([f"tracker.mlflow.uri=sqlite:///{tmp_path}/db"] * (need == "mlflow"))]
         if need == "ranks":
             return [*tiny, "executor=distributed", f"{group}={option}"]
         if need == "many at once":

@@ -19,7 +19,7 @@ LEVELS = {
     "client": 4,
     "execution": 5,
     **dict.fromkeys(("server", "evaluation"), 6),
-    **dict.fromkeys(("report", "testing"), 7),
+    **dict.fromkeys(("report", "testing", "tracking"), 7),
     "bench": 8,
     "cli": 9,  # the commands make reports
     "__main__": 10,
@@ -30,6 +30,9 @@ CORNERS = {
     "dp_accounting": ("privacy/", "data/sampling.py", "data/cyclic.py"),
     "flwr": ("execution/flower", "bench/peers/"),  # scripts for another interpreter, imported by nobody
     "torch.distributed": ("execution/distributed.py",),
+    "tensorboardX": ("tracking/tensorboard.py",),
+    "mlflow": ("tracking/mlflow.py",),
+    "wandb": ("tracking/wandb.py",),
 }
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
 

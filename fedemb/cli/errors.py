@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from csv import Error as CsvError
 from pathlib import Path
+from typing import TypeVar
 
 import hydra
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
@@ -21,18 +22,21 @@ from yaml import YAMLError
 from fedemb.cli.quoting import several_values, unreadable
 from fedemb.core.worker_process import DeadWorkerError
 
+Answer = TypeVar("Answer")
 _CONFIGURES = (Path(__file__).parent, Path(hydra.__file__).parent)  # code that turns keys into arguments
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 MISTAKES = (ValueError, OSError, DeadWorkerError, HydraException, OmegaConfBaseException, YAMLError, CsvError)
 """What a user or the machine can cause; anything else is a defect of fedemb and shows its traceback."""
+_PLUGINS = {"hydra/sweeper": ("optuna",), "hydra/launcher": ("joblib", "submitit_local", "submitit_slurm")}
+"""Options of Hydra's groups that a plug-in brings, all of them in the extra `sweep`."""
 
 
-def guarded(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """The same function with its mistakes reported in one line."""
+def guarded(run: Callable[[DictConfig], Answer]) -> Callable[[DictConfig], Answer]:
+    """The same function with its mistakes reported in one line. What it returns is for a sweeper that optimises."""
 
-    def job(cfg: DictConfig) -> None:
+    def job(cfg: DictConfig) -> Answer:
         with reported():
-            run(cfg)
+            return run(cfg)
 
     return job
 
@@ -44,12 +48,15 @@ def reported() -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         fail(error, INTERRUPTED)
-    except MISTAKES as error:
-        fail(error)
-    except TypeError as error:
-        if not _is_wrong_key(error):
+    except Exception as error:
+        if not is_mistake(error):
             raise
         fail(error)
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Can a user or the machine have caused it? Anything else is a defect of fedemb."""
+    return isinstance(error, MISTAKES) or (isinstance(error, TypeError) and _is_wrong_key(error))
 
 
 def _is_wrong_key(error: TypeError) -> bool:
@@ -107,6 +114,8 @@ def _composition(error: Exception) -> str:
         r"Could not find '([^']+)/([^']+)'\s+Available options in '[^']+':\s+(.*?)\s+Config search", text
     ):
         group, name, options = missing[1], missing[2], missing[3].split()
+        if name in _PLUGINS.get(group, ()):
+            return f"{group}={name} is a plug-in that is not installed: pip install 'fedemb[sweep]'"
         return f"unknown {group} '{name}'; choose one of {', '.join(options)}{_near(name, options)}"
     if unknown := re.search(r"Could not override '([^']+)'", text):
         key, known = unknown[1], _known_keys(error)

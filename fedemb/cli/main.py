@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
 import hydra
 
 from fedemb.cli.errors import guarded, reported
+from fedemb.cli.sweep_end import concluded
 
 VERBS = {
     "train": "train a recipe: fedemb train recipe=omniglot rounds=50; -m sweeps",
@@ -35,12 +37,21 @@ def usage() -> str:
 
 def overrides(verb: str, arguments: Sequence[str]) -> list[str]:
     """Arguments as Hydra reads them: a bare word after `prepare` names the data set; a second, or after `account` the
-    first, the action.
+    first, the action. After `train`, sweep= is Hydra's key for it, and objective= may hold a metric's own = sign.
     """
+    if verb == "train":
+        return [_spelled_out(word) for word in arguments]
     keys = {"prepare": ["dataset", "action"], "account": ["action"]}.get(verb, [])
     bare = [word for word in arguments[: len(keys)] if "=" not in word and not word.startswith("-")]
     named = [f"{key}={word}" for key, word in zip(keys, bare, strict=False)]
     return [*named, *(word for word in arguments if word not in bare)]
+
+
+def _spelled_out(word: str) -> str:
+    key, _, value = word.partition("=")
+    if key == "objective" and re.fullmatch(r"[\w./@=-]+", value):
+        return f'objective="{value}"'
+    return f"hydra.sweep.dir={value}" if key == "sweep" else word
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     verb = words[0]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # mistakes reach `fail` as they are
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # what a lost connection raises is told in one line
-    with reported():
+    with reported(), concluded():
         # As `python -m` does, so that _target_: mything.MyUsers finds mything.py where the command is typed.
         if not {"", os.getcwd()} & set(sys.path):
             sys.path.insert(0, os.getcwd())

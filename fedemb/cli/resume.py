@@ -8,7 +8,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-_FREE = ("run", "resume", "name", "method", "prefetch")  # where the run lies and how its data are read, not what it is
+WATCHING = ("objective", "tracker", "track_diagnostics")
+"""Who is told of a run's public numbers, which makes it no other run."""
+_CHANGEABLE = ("prefetch", *WATCHING)  # how data are read and the run is watched: the command's, where it says
+_FREE = ("run", "resume", "name", "method", *_CHANGEABLE)  # where the run lies and what it is called, not what it is
 
 
 def refuse_nothing_to_resume(cfg: DictConfig, overrides: list[str], folder: Path) -> None:
@@ -32,7 +35,7 @@ def agreed_config(cfg: DictConfig, composed: DictConfig, saved: Path, overrides:
     if not isinstance(stored, DictConfig):
         raise ValueError(f"{saved} is damaged: not a mapping; start again in a new run folder")
     if _settings(overrides):
-        before, now = _flat(stored), _flat(composed)
+        before, now = flat(stored), flat(composed)
         keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
         if keys:
             told = "; ".join(f"{key} was {before.get(key)}, now {now.get(key)}" for key in keys[:4])
@@ -40,22 +43,24 @@ def agreed_config(cfg: DictConfig, composed: DictConfig, saved: Path, overrides:
                 f"resume=true: the command disagrees with {saved}: {told}; leave it out or take another run="
             )
     stored.run, stored.seed = cfg.run, cfg.seed if stored.seed is None else stored.seed
-    if "prefetch" not in stored or any(_key(word) == "prefetch" for word in overrides):
-        stored.prefetch = cfg.prefetch
+    said = {key_of(word) for word in overrides}
+    for key in _CHANGEABLE:
+        if key not in stored or key in said:
+            stored[key] = cfg[key]
     return stored
 
 
 def _settings(overrides: list[str]) -> list[str]:
     """The overrides that say what the run is."""
-    return [word for word in overrides if _key(word) not in _FREE]
+    return [word for word in overrides if key_of(word) not in _FREE]
 
 
-def _key(word: str) -> str:
+def key_of(word: str) -> str:
     """The first part of an override's key: prefetch for prefetch.workers=2."""
     return word.split("=")[0].lstrip("+~").split(".")[0]
 
 
-def _flat(cfg: DictConfig) -> dict[str, Any]:
+def flat(cfg: DictConfig) -> dict[str, Any]:
     """Dotted key -> value, as written, without interpolation."""
     found: dict[str, Any] = {}
 

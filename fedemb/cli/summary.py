@@ -22,7 +22,7 @@ from fedemb.privacy.extrapolation import POPULATIONS, Simulation, prospect
 from fedemb.report import deployments
 from fedemb.report.numbers import lower, share, small, upper
 from fedemb.report.page import write_page
-from fedemb.report.record import NOT_COVERED, claim, versions, write_record
+from fedemb.report.record import NOT_COVERED, TUNING, claim, versions, write_record
 from fedemb.server.hooks import NOT_METRICS, Clock, MetricsLog
 from fedemb.server.plan import RunState
 from fedemb.server.run_folder import RunFolder
@@ -44,6 +44,7 @@ def conclude(
         "method": cfg.method,
         "mode": cfg.mode,
         "privacy": _privacy(cfg, job, state),
+        "tuning": TUNING,
         "metrics": _metrics(log, state.round),
         "timing": _timing(cfg, job, clock, state.round),
         "data": _data(cfg, job),

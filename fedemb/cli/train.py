@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from fedemb.cli import choice, owners
+from fedemb.cli import choice, objective, owners, sweep
 from fedemb.cli.build import Job, is_secret, make_repeatable
 from fedemb.cli.errors import INTERRUPTED
+from fedemb.cli.objective import Value
 from fedemb.cli.progress import Progress
 from fedemb.cli.ranks import everywhere
 from fedemb.cli.resume import agreed_config, refuse_nothing_to_resume
 from fedemb.cli.stopping import asked_to_stop
 from fedemb.cli.summary import conclude
+from fedemb.cli.trackers import begin, telling, trackers
 from fedemb.core.allocator import keep_freed_memory
 from fedemb.core.params import split, to
 from fedemb.core.rng import SeededNoise, generator
@@ -37,6 +38,7 @@ from fedemb.server.plan import RunState
 from fedemb.server.run_folder import RunFolder
 from fedemb.server.train import Hook, train
 from fedemb.tasks.task import Task
+from fedemb.tracking.tracking import Tracking
 
 CONFIG_PATH = "pkg://fedemb.conf"
 CONFIG = "train"
@@ -46,12 +48,22 @@ _NOT_YET = (
 )
 
 
-def run(cfg: DictConfig) -> None:
-    """Train, measure, report."""
-    folder, said = RunFolder(path=run_path(cfg)), list(HydraConfig.get().overrides.task)
+def run(cfg: DictConfig) -> Value:
+    """Train, measure, report; in a sweep, one of its points. Returns: objective=, for sweepers that optimise."""
+    if sweep.is_one():
+        return sweep.point(cfg, _train_in, _agreed)
+    sweep.refuse_no_sweep()
+    folder = RunFolder(path=run_path(cfg))
+    _train_in(cfg, folder)
+    return objective.value(cfg, folder.report)
+
+
+def _train_in(cfg: DictConfig, folder: RunFolder) -> None:
+    """From the start, or from where the folder's run stands, to its report."""
+    said = _said()
     resumed = bool(cfg.resume) and folder.is_used()
     if resumed:
-        cfg = agreed_config(cfg, DictConfig(OmegaConf.create(_saved(cfg, said))), folder.config, said)
+        cfg = _agreed(cfg, folder)
     else:
         refuse_nothing_to_resume(cfg, said, folder.path)
         folder.refuse_if_used()
@@ -61,18 +73,33 @@ def run(cfg: DictConfig) -> None:
         _start(cfg, job, folder, None if resumed else _saved(cfg, said))
 
 
+def _agreed(cfg: DictConfig, folder: RunFolder) -> DictConfig:
+    """The configuration of the folder's run. Raises: ValueError if the command is about another one."""
+    said = _said()
+    return agreed_config(cfg, DictConfig(OmegaConf.create(_saved(cfg, said))), folder.config, said)
+
+
+def _said() -> list[str]:
+    """The words of the command, or of the point of a sweep."""
+    return list(HydraConfig.get().overrides.task)
+
+
 def _start(cfg: DictConfig, job: Job, folder: RunFolder, config: str | None) -> None:
     """Check that all parts fit one another, then train. config: what config.yaml will hold; None if it is there."""
     start = to(job.start.params(job.task, job.seed), job.device)
     last_round(cfg, job, _with_start(Ledger(), job), first_round=0)  # refuses a budget that pays for nothing
     _rehearse(cfg, job, start)
+    if cfg.objective is not None and config is not None:
+        objective.refuse_unknown(cfg, [*job.measure(start), *job.plan.query.public(job.plan.query.init())])
+    found = trackers(cfg)
     with folder.locked(), job.load, closing(job.executor):
         if config is not None:
             folder.create(config)  # all that can be wrong with the command has been found by now
-        _train(cfg, job, folder, start)
+        with telling(found, folder, job.delta) as tracking:
+            _train(cfg, job, folder, start, tracking)
 
 
-def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
+def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params, tracking: Tracking) -> None:
     """From the last checkpoint, or from the start, to the report."""
     simulated = not is_secret(cfg)
     state, times = _state(cfg, job, folder, start)
@@ -90,8 +117,10 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
         spend=job.spend,
         clock=clock,
         log=log,
+        tell=tracking.measured,
     )
-    console = Console()
+    begin(tracking, cfg, folder, state.round)
+    console = Console(quiet=sweep.is_one() and not simulated)  # launchers keep what points print, times with it
     console.print(f"run folder {folder.path}", highlight=False, soft_wrap=True)
     for note in [*job.model.notes, *_resting(job.task, start)]:
         console.print(note, highlight=False, soft_wrap=True, markup=False)
@@ -112,6 +141,7 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params) -> None:
     clock.start_round()
     choosing = choice.hooks(job.executor, saving.save, console)
     hooks: list[Hook] = [clock.lap, *([WriteDiagnostics(folder=folder.diagnostics)] if simulated else [])]
+    hooks += [tracking.exact] if cfg.track_diagnostics else []
     with progress, asked_to_stop() as asked:
         state = train(
             job.plan,
@@ -207,12 +237,9 @@ def last_round(cfg: DictConfig, job: Job, ledger: Ledger, first_round: int) -> i
 
 
 def run_path(cfg: DictConfig) -> Path:
-    """run=, or a folder of its own by time; within a sweep, the job's folder."""
+    """run=, or a folder of its own by time."""
     if cfg.run is not None:
         return Path(cfg.run)
-    hydra = HydraConfig.get()
-    if hydra.mode is RunMode.MULTIRUN:
-        return Path(str(hydra.runtime.output_dir))
     return Path("runs") / str(cfg.name) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 

@@ -70,6 +70,17 @@ def held(file: Path, in_use: str) -> Iterator[None]:
 
 
 @contextmanager
+def in_turn(file: Path) -> Iterator[None]:
+    """Hold a file, made if need be, as soon as nobody else does: for moments, where `held` is for the length of a run.
+
+    The file stays. Raises: OSError if it cannot be written.
+    """
+    with file.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def locked(folder: Path, in_use: str) -> Iterator[None]:
     """Hold a folder, made if need be, by a file in it; a folder that was made and stays empty goes again.
 

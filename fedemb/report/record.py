@@ -16,6 +16,11 @@ from fedemb.report.numbers import lower, small, upper
 
 NOT_COVERED = "metrics are exact functions of the test users' images, which the guarantee does not cover"
 """What every report says beside its metrics."""
+TUNING = (
+    "ε is that of one run: choosing among runs by what was measured on them, or passing on more than one, spends more "
+    "and is not accounted"
+)
+"""What every report, and a sweep at its end, says of hyper-parameters that are tuned on private data."""
 
 _PACKAGES = ("fedemb", "torch", "numpy", "dp-accounting", "hydra-core")
 

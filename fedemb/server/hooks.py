@@ -129,7 +129,7 @@ def _number(cell: str) -> float | None:
 class Evaluate:
     """Every `every` rounds and in the last one: metrics of the model, and of its average as "ema/...", with ε.
 
-    public: what the query's state says beside them, such as an adaptive clip norm.
+    public: what the query's state says beside them, such as an adaptive clip norm. tell: who else gets each line.
     """
 
     every: int
@@ -139,6 +139,7 @@ class Evaluate:
     spend: Callable[[Ledger], PrivacySpend]
     clock: Clock
     log: MetricsLog
+    tell: Callable[[Metrics], None] = lambda row: None
 
     def __call__(self, state: RunState, diagnostics: Diagnostics) -> None:
         """Measure if it is time to."""
@@ -152,16 +153,16 @@ class Evaluate:
             averaged = self.measure(state.server.averaged())
             metrics |= {f"ema/{name}": value for name, value in averaged.items()}
         spent = self.spend(state.ledger)
-        row: dict[str, float | None] = {"round": state.round, "seconds": self.clock.public_seconds()}
-        self.log.append(
-            {
-                **row,
-                "epsilon": spent.epsilon,
-                "epsilon_attack": spent.epsilon_attack,
-                **metrics,
-                **self.public(state.query),
-            }
-        )
+        row: Metrics = {
+            "round": state.round,
+            "seconds": self.clock.public_seconds(),
+            "epsilon": spent.epsilon,
+            "epsilon_attack": spent.epsilon_attack,
+            **metrics,
+            **self.public(state.query),
+        }
+        self.log.append(row)
+        self.tell(row)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,6 +56,11 @@ class RunFolder:
         """What the console showed."""
         return self.path / "train.log"
 
+    @property
+    def trackers(self) -> Path:
+        """How trackers call the run, where it has some."""
+        return self.path / "trackers.json"
+
     def is_used(self) -> bool:
         """Does the folder hold a run already?"""
         return self.config.exists()

@@ -1,0 +1,1 @@
+"""Public numbers of a run, told to TensorBoard, MLflow or Weights & Biases."""
