@@ -217,6 +217,13 @@ MUTANTS = (
         tests=("tests/execution/test_vectorised.py",),
     ),
     Mutant(
+        name="a gradient passes through entries that ReLU has cut off",
+        file="execution/pools.py",
+        old="gradient = graph.call_function(_RELU_BACKWARD, (of_pool.args[0], after, 0))",
+        new="gradient = of_pool.args[0]",
+        tests=("tests/execution/test_pools.py",),
+    ),
+    Mutant(
         name="diagnostics in the order of work",
         file="execution/vectorised.py",
         old="back = sorted(range(len(order)), key=order.__getitem__)",

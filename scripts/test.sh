@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint, types, tests, in the environment that scripts/environment.sh makes. Arguments go to pytest.
+# Lint, types, tests in two processes, in the environment that scripts/environment.sh makes. Arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
@@ -7,4 +7,5 @@ cd "$(dirname "$0")/.."
 ruff check .
 ruff format --check .
 mypy
-pytest "$@"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # each of the processes has a core
+pytest -n 2 --dist worksteal "$@"

@@ -39,6 +39,7 @@ DOWNLOADED = {
     "qmnist_one_user": "qmnist",
     "qmnist_writers": "qmnist",
 }  # recipe -> its users
+AFTERWARDS = {"everything", "landmarks", "one_shot"}  # evaluations that bring images of their own
 STORES = {*DOWNLOADED.values(), "emnist_disjoint"}
 # What a group's option needs beside it: options that stand in nobody's way are not listed.
 NEEDS = {
@@ -68,7 +69,6 @@ NEEDS = {
     ("executor/kernels", "compiled"): "a stand-in for the compiler",
     ("executor/kernels", "cuda_graphs"): "a stand-in for a GPU",
     ("evaluation", "pairs"): "a pair file",
-    ("evaluation", "landmarks"): "queries and an index",
     ("model", "mobilenet"): "grey images",
     ("model", "mobilenet_small"): "grey images",
     ("model", "resnet50"): "few blocks",
@@ -90,7 +90,7 @@ SPANS = {"tree": "rounds_per_tree", "banded": "band"}
 OPTIONS = sorted(
     (group_of(path), path.stem)
     for path in CONF.rglob("*.yaml")
-    if group_of(path) not in NOT_FOR_TRAINING | {"recipe", "."} and path.stem not in STORES
+    if group_of(path) not in NOT_FOR_TRAINING | {"recipe", "."} and path.stem not in STORES | AFTERWARDS
 )
 SMALL = ("users_per_round=4", "users_per_client=2", "rounds=2", "evaluate_every=2", "batching.max_examples=8")
 
@@ -178,15 +178,9 @@ def needs(tiny, fedemb, tmp_path, request, monkeypatch):
         if need == "a pair file":
             own = [word for word in tiny if not word.startswith("test_users.")]
             own += ["test_users=folder", f"test_users.root={own_images(tmp_path, 'folder')}"]
-            own += ["test_users.split=null", "test_users.channels=1"]
+            own += ["test_users.split=null", "test_users.channels=1", "test_users.classes=null"]
             (tmp_path / "pairs.txt").write_text("2 1\n0 1 2\n0 1 1 2\n3 1 4\n3 2 7 2\n")
             return [*own, f"evaluation={option}", f"evaluation.measures.pairs.path={tmp_path}/pairs.txt"]
-        if need == "queries and an index":
-            (tmp_path / "solution.csv").write_text("id,images,Usage\n0,1 2,Public\n3,2,Private\n")
-            images = own_images(tmp_path, "folder")
-            folders = {"queries": images / "0", "index": images / "1", "solution": tmp_path / "solution.csv"}
-            settings = [f"evaluation.measures.landmarks.{key}={value}" for key, value in folders.items()]
-            return [*tiny, f"evaluation={option}", *settings]
         if need in ("mlflow", "wandb"):
             pytest.importorskip(need)
             return [*tiny, f"{group}={option}", *([f"tracker.mlflow.uri=sqlite:///{tmp_path}/db"] * (need == "mlflow"))]
@@ -222,6 +216,19 @@ def test_every_option_trains_two_rounds(fedemb, needs, tmp_path, group, option):
     assert (tmp_path / "run" / "report.json").exists()
     rounds = (tmp_path / "run" / "diagnostics" / "rounds.jsonl").read_text().splitlines()
     assert all(norm > 0 for norm in json.loads(rounds[-1])["norms"])  # the option trains something
+
+
+@pytest.mark.parametrize("option", sorted(AFTERWARDS))
+def test_evaluations_with_images_of_their_own_are_for_later(fedemb, tiny, tmp_path, option):
+    """A report says that metrics are functions of the test users' images; a released run may have seen others."""
+    assert (CONF / "evaluation" / f"{option}.yaml").is_file()
+    files = [f"evaluation.measures.landmarks.{key}=x" for key in ("solution", "queries", "index")]
+    words = [*tiny, f"evaluation={option}", *(files if option == "landmarks" else [])]
+    for mode in ("simulate", "release"):
+        code, _, err = fedemb("train", *words, f"mode={mode}", f"run={tmp_path}/run")
+        assert (code, err.count("\n")) == (2, 1)
+        assert "fedemb train measures on test users alone" in err
+        assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("recipe", sorted(set(RECIPES) - DOWNLOADED.keys()))

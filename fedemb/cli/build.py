@@ -332,10 +332,10 @@ def _measure(cfg: DictConfig, backbone: nn.Module, users: UserDataset) -> Callab
         )
     check_images(backbone, cfg.embedding_width, test.load([0])["image"].shape[1:])
     evaluation: Measure = instantiate(cfg.evaluation)
-    if is_secret(cfg) and not evaluation.test_users_only:
+    if not evaluation.test_users_only:
         raise ValueError(
-            "mode=release measures on test users alone, and evaluation= brings images that it may have trained on: "
-            "take another one, and this one afterwards with fedemb evaluate"
+            "fedemb train measures on test users alone, as its report says, and evaluation= brings other images: take "
+            "another one, and this one afterwards: fedemb evaluate run=RUN evaluation=NAME"
         )
 
     def measure(params: Params) -> dict[str, float | None]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch.func import grad_and_value
 
+from fedemb.client.precision import Full, Precision
 from fedemb.client.work import ClientState, ClientWork
 from fedemb.core.params import merge, split, to, zeros_like
 from fedemb.core.types import Batch, Params, VirtualClient
@@ -17,11 +18,13 @@ class AverageGradient(ClientWork):
     """Minus the gradient, at the global parameters, of the mean loss over all of a client's examples.
 
     Batches only bound the memory: their gradients add up. The server's learning rate makes it a step.
+    precision: of loss and gradient.
     A state's shared parameters are the sum so far; its local ones, if the task has any, stay as they were drawn.
     Source: DP-FedSGD of McMahan et al. 2018, arXiv:1710.06963; for single examples Abadi et al. 2016, arXiv:1607.00133.
     """
 
     task: Task
+    precision: Precision = Full()
 
     def begin(self, shared: Params, client: VirtualClient) -> ClientState:
         """A sum of zero, and a head drawn from the client's seed if the task has a local one."""
@@ -35,7 +38,9 @@ class AverageGradient(ClientWork):
         """sum <- sum - examples * d(mean loss of the batch)."""
         trained, fixed = split(shared, self.task.is_shared)
         total, local = split(state.params, self.task.is_shared)
-        gradient, loss = grad_and_value(lambda p: self.task.loss({**fixed, **local, **p}, batch))(trained)
+        gradient, loss = grad_and_value(lambda p: self.precision.loss(self.task, {**fixed, **local, **p}, batch))(
+            trained
+        )
         examples = batch["mask"].sum()
         added = {name: value - examples * gradient[name] for name, value in total.items()}
         return ClientState(

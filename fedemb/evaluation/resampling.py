@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fedemb.evaluation.pairs import Gallery
 
-_BLOCK = 1024
+_BLOCK, _SMALL_BLOCK = 1024, 64
 _DRAWS_AT_ONCE = 256
 
 
@@ -79,10 +79,11 @@ def count_units(embeddings: Tensor, labels: Tensor, units: Tensor, thresholds: T
     rising = thresholds.flip(0).contiguous()
     positive = torch.zeros(cells, size, dtype=torch.int64, device=rows.device)
     negative = torch.zeros(cells, size, size, dtype=torch.int32, device=rows.device)
-    for start in range(0, len(rows), _BLOCK):
-        left = slice(start, start + _BLOCK)
-        for other in range(start, len(rows), _BLOCK):
-            right = slice(other, other + _BLOCK)
+    block = min(_BLOCK, max(_SMALL_BLOCK, len(rows) // 16))  # a block of all units would count in much memory
+    for start in range(0, len(rows), block):
+        left = slice(start, start + block)
+        for other in range(start, len(rows), block):
+            right = slice(other, other + block)
             similarity = torch.mm(rows[left], rows[right].T).clamp_(-1.0, 1.0)
             cell = len(thresholds) - torch.bucketize(similarity, rising, right=True, out_int32=True)
             same = labels[left, None] == labels[None, right]

@@ -50,7 +50,7 @@ class WandB(Tracker):
             name=str(run.folder),
             id=run.known or uuid4().hex,
             resume="allow",
-            mode=self.mode,  # type: ignore[arg-type]
+            mode=self.mode,
             dir=run.folder,
             config=dict(run.settings),
             settings=settings,

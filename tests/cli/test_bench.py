@@ -88,7 +88,7 @@ def test_the_parts_of_a_round(fedemb, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["suite=speed"], "suite must be one of peers, recipes, engine, got suite=speed"),
+        (["suite=speed"], "suite must be one of peers, recipes, engine, users, got suite=speed"),
         (["ways=[warp]"], "ways must list some of plain, plain_2, sequential"),
         (["ways=5"], "ways must list some of"),
         (["ways=[plain,plain]"], "each once"),

@@ -3,7 +3,9 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from fedemb.cli import evaluate
 from fedemb.data.synthetic import SyntheticUsers
@@ -95,12 +97,19 @@ def test_a_curve_that_cannot_be_written_is_one_line(fedemb, run, tmp_path):
     assert f"cannot write {tmp_path}" in err
 
 
-def test_a_release_measures_on_test_users_alone(fedemb, tiny, tmp_path):
-    """The one-shot drawings could be among those that it trains on."""
-    code, _, err = fedemb("train", *tiny, "mode=release", "evaluation=one_shot", f"run={tmp_path}/run")
-    assert (code, err.count("\n")) == (2, 1)
-    assert "mode=release measures on test users alone" in err
-    assert not (tmp_path / "run").exists()
+def test_landmarks_are_searched_in_folders(fedemb, run, tmp_path):
+    """Random pixels: the query is in the index itself, under another name."""
+    rng = np.random.default_rng(0)
+    for name in ("queries/q.png", "index/a.png", "index/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(256, size=(28, 28), dtype=np.uint8)).save(tmp_path / name)
+    shutil.copy(tmp_path / "queries" / "q.png", tmp_path / "index" / "c.png")
+    (tmp_path / "solution.csv").write_text("id,images,Usage\nq,c,Public\n")
+    places = {"solution": "solution.csv", "queries": "queries", "index": "index"}
+    words = [f"evaluation.measures.landmarks.{key}={tmp_path / place}" for key, place in places.items()]
+    code, out, err = fedemb("evaluate", f"run={run}", "format=json", "evaluation=landmarks", *words)
+    assert code == 0, err
+    assert json.loads(out) == {"map@100:public": 1.0, "map@100:private": None}
 
 
 def test_a_data_set_of_three_methods_is_named_by_its_type(fedemb, run, tmp_path, monkeypatch):

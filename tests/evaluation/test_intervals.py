@@ -70,7 +70,7 @@ def test_blocks_do_not_change_the_counts(monkeypatch):
     units = units_of(labels, most_units=7, stream=generator(0, "test"))
     thresholds = spread_thresholds(Gallery.of(embeddings, labels), 20)
     whole = count_units(embeddings, labels, units, thresholds)
-    monkeypatch.setattr("fedemb.evaluation.resampling._BLOCK", 16)
+    monkeypatch.setattr("fedemb.evaluation.resampling._BLOCK", 7)
     blocks = count_units(embeddings, labels, units, thresholds)
     assert torch.equal(whole.positive, blocks.positive)
     assert torch.equal(whole.negative, blocks.negative)

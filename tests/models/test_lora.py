@@ -93,9 +93,9 @@ def test_mistakes_are_one_line(settings, words):
     assert "\n" not in str(caught.value)
 
 
-def work(trained=("*.lora.*",)):
+def work(trained=("*.lora.*",), learning_rate=0.3):
     task = EmbeddingTask(backbone=adapted(), head=SoftmaxHead(), embedding_width=4, local_classes=3, trained=trained)
-    return make_work(task=task, learning_rate=0.3)
+    return make_work(task=task, learning_rate=learning_rate)
 
 
 def test_only_adapters_travel_and_the_base_stays():
@@ -108,7 +108,7 @@ def test_only_adapters_travel_and_the_base_stays():
 
 
 def test_clients_at_once_equal_clients_one_by_one():
-    one = work()
+    one = work(learning_rate=0.003)  # at a larger one norms reach a thousand, and float32 has no digits left for 1e-5
     shared = one.task.init(1)
     shared = {name: value + 0.1 * is_adapter(name) for name, value in shared.items()}  # both factors have gradients
     check_executor(Vectorised(), one, shared, make_cohort((3, 5), (6,)), make_load(), clip_norm=0.1)
