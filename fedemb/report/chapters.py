@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from html import escape
 
 from fedemb.report import looks, norms, over_rounds, prospects, run_table
 from fedemb.report.choices import MOST, choice
-from fedemb.report.frontier import Cost, at_users, frontier, own, own_label, users_label
+from fedemb.report.frontier import Cost, at_users, epsilon_label, frontier, own, users_label
 from fedemb.report.metric_names import metric_label
 from fedemb.report.numbers import metric as metric_text
 from fedemb.report.numbers import upper
@@ -31,16 +30,16 @@ class Chapter:
 
 def heading(sweep: Sweep, metric: str) -> Chapter:
     """What is compared, in a few numbers."""
-    methods, runs = len(sweep.methods), len(sweep.runs)
-    title = next(iter(sweep.methods)) if methods == 1 else f"{methods} methods compared"
+    names, runs = list(dict.fromkeys(run.method for run in sweep.runs)), len(sweep.runs)
+    title = names[0] if len(names) == 1 else f"{len(names)} methods compared"
     told = [_many(runs, "run"), ", ".join(filter(None, sweep.data))]
-    finite = [run.epsilon for run in sweep.runs if math.isfinite(run.epsilon)]
+    costs = [run.epsilon for run in sweep.runs]
+    left = f", {len(sweep.unfinished)} not finished" if sweep.unfinished else ""
     values = [value for run in sweep.runs if (value := run.metric(metric)) is not None]
-    units = " / ".join(dict.fromkeys(run.unit for run in sweep.runs))
-    span = "∞" if not finite else " to ".join(dict.fromkeys(upper(value) for value in (min(finite), max(finite))))
+    span = " to ".join(dict.fromkeys(upper(value) for value in (min(costs), max(costs))))
     cards = [
-        ("key", span, f"certified {units}-level ε of the runs"),
-        ("", str(runs), "finished runs" + (f", {len(sweep.unfinished)} not finished" if sweep.unfinished else "")),
+        ("key", span, f"{epsilon_label(sweep)}, substitute-one"),
+        ("", str(runs), ("finished run" if runs == 1 else "finished runs") + left),
         *([("", metric_text(max(values)), f"highest {metric_label(metric)}")] if values else []),
     ]
     shown = "".join(f'<div class="card {s}"><b>{escape(v)}</b><span>{escape(n)}</span></div>' for s, v, n in cards)
@@ -59,7 +58,7 @@ def frontiers(sweep: Sweep, metric: str, populations: Sequence[int]) -> Chapter:
     parts = []
     names = list(dict.fromkeys([metric, *sweep.metrics]))[:MOST]
     for place, data in enumerate(sweep.data):
-        part, options = sweep.on(data), []
+        part, options = sweep.on(data), list[tuple[str, str]]()
         for name in names:
             kinds = []
             for users in list(dict.fromkeys(populations))[:MOST]:
@@ -153,18 +152,18 @@ def _terms(sweep: Sweep) -> str:
     """What the numbers of this page are not."""
     tuned = "Comparing runs and choosing among them is not accounted for in any ε here" if len(sweep.runs) > 1 else ""
     simulated = any(run.simulated for run in sweep.runs)
-    seeded = "ε of a simulation would hold if its seed were secret" if simulated else ""
-    measured = NOT_COVERED if any(sweep.metrics) else ""
+    seeded = "The ε of a simulation would hold if its seed were secret" if simulated else ""
+    measured = NOT_COVERED[:1].upper() + NOT_COVERED[1:] if any(sweep.metrics) else ""
     units = {run.unit for run in sweep.runs}
-    mixed = f"ε of different units ({', '.join(sorted(units))}) cannot be compared" if len(units) > 1 else ""
-    told = "; ".join(filter(None, [tuned, seeded, measured, mixed]))
-    return f'<div class="claim"><p>{escape(told[:1].upper() + told[1:])}.</p></div>' if told else ""
+    mixed = f"Values of ε for different units ({', '.join(sorted(units))}) cannot be compared" if len(units) > 1 else ""
+    told = " ".join(f"{line}." for line in (tuned, seeded, measured, mixed) if line)
+    return f'<div class="claim"><p>{escape(told)}</p></div>' if told else ""
 
 
 def _kind(sweep: Sweep, users: int) -> tuple[Cost, str, str, str]:
     """(epsilon of a run, name of the axis, of the button, of the file)."""
     if users == OWN:
-        return own, own_label(sweep), "the run's own", "own"
+        return own, epsilon_label(sweep), "the run's own", "own"
     return at_users(users), users_label(users), f"at N = {users:,}", f"n{users}"
 
 

@@ -94,12 +94,12 @@ def frontier(sweep: Sweep, metric: str, cost: Cost, x_label: str) -> str:
     ).svg()
 
 
-def own_label(sweep: Sweep) -> str:
-    """Of the x axis with the runs' own epsilon: with delta, which they may share, and the unit."""
+def epsilon_label(sweep: Sweep) -> str:
+    """Of the runs' own epsilon: with delta, which they may share, and the unit."""
     units = " / ".join(dict.fromkeys(run.unit for run in sweep.runs))
     deltas = {run.summary.section("privacy").get("delta") for run in sweep.runs}
     delta = f"δ = {small(deltas.pop())}" if len(deltas) == 1 else "each run's own δ"
-    return f"certified {units}-level ε of the run, {delta}"
+    return f"certified {units}-level ε, {delta}"
 
 
 def users_label(users: int) -> str:

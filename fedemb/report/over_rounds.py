@@ -12,7 +12,7 @@ from fedemb.privacy.events import from_plain, to_plain
 from fedemb.privacy.ledger import charges
 from fedemb.report import axes, looks
 from fedemb.report.confidence import Estimate
-from fedemb.report.frontier import FRACTIONS
+from fedemb.report.frontier import FRACTIONS, epsilon_label
 from fedemb.report.marks import Mark, Series
 from fedemb.report.metric_names import metric_label
 from fedemb.report.numbers import upper
@@ -56,7 +56,7 @@ def epsilon(sweep: Sweep) -> str:
     return Plot(
         title="ε against the rounds charged",
         x_label="rounds charged to the ledger",
-        y_label="certified ε",
+        y_label=epsilon_label(sweep),
         x_axis=axes.whole,
         y_axis=axes.powers,
         series=lines,

@@ -15,7 +15,7 @@ from fedemb.report.legend import legend
 from fedemb.report.marks import Level, Mark, Series, marker, path_of
 
 WIDTH, HEIGHT = 520, 330
-LEFT, RIGHT, TOP, BOTTOM = 64, 18, 10, 48
+LEFT, RIGHT, TOP, BOTTOM = 72, 18, 10, 48
 _END = WIDTH - RIGHT
 
 

@@ -25,6 +25,7 @@ _PAGE = """
 .plot text { font-size: 13px; }
 .wide-figure { max-width: 660px; margin: 0 auto; }
 .maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: 24px 32px; }
+.maps figure { max-width: 560px; }
 .point.on .mark, .point.on .column { stroke: var(--ink); stroke-width: 1.6; opacity: 1; }
 .point.on .line { stroke-width: 3; } .point:hover { cursor: default; }
 .tip { position: fixed; z-index: 9; max-width: min(340px, 90vw); padding: 6px 10px; border-radius: 6px;

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from fedemb.report.frontier import epsilon_label
 from fedemb.report.metric_names import metric_label
 from fedemb.report.numbers import DASH, duration, plain, small
 from fedemb.report.numbers import metric as metric_text
@@ -32,7 +33,8 @@ def table(sweep: Sweep) -> str:
     )
     lines = "".join(_row(place, run, methods[run.path], settings, metrics) for place, run in enumerate(runs))
     left = f"; {len(keys) - _COLUMNS} more differ: {', '.join(keys[_COLUMNS:])}" if len(keys) > _COLUMNS else ""
-    note = f'<p class="note">Columns are the settings in which runs differ{escape(left)}.</p>'
+    told = f"ε: from what an attack reaches to the {epsilon_label(sweep)}, substitute-one"
+    note = f'<p class="note">Columns are the settings in which runs differ{escape(left)}. {escape(told)}.</p>'
     return (
         f'{note}<div class="scroll"><table class="runs sortable"><thead><tr>'
         f'<th scope="col">Method</th><th scope="col" class="act">Command</th>{columns}</tr></thead>'

@@ -108,11 +108,12 @@ class Sweep:
 
     @cached_property
     def methods(self) -> dict[str, list[Setting]]:
-        """Method -> its settings, by epsilon; where units of privacy differ the name says which."""
-        units = {run.unit for run in self.runs}
-        found: dict[str, list[Run]] = {}
+        """Method -> its settings, by epsilon; the name says the unit of privacy and the data set where they differ."""
+        units, found = {run.unit for run in self.runs}, dict[str, list[Run]]()
         for run in self.runs:
-            found.setdefault(run.method if len(units) == 1 else f"{run.method} ({run.unit}-level)", []).append(run)
+            unit = f" ({run.unit}-level)" if len(units) > 1 else ""
+            data = f", {run.data}" if len(self.data) > 1 else ""
+            found.setdefault(f"{run.method}{unit}{data}", []).append(run)
         return {name: _settings(runs) for name, runs in found.items()}
 
     @cached_property

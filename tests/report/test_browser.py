@@ -68,7 +68,7 @@ def test_a_mark_tells_its_value_to_the_pointer(page, written):
 def test_a_choice_changes_the_chart(page, written):
     page.open(written)
     shown = "[...document.querySelectorAll('svg.plot')].find((svg) => svg.getBoundingClientRect().height).innerHTML"
-    assert "certified user-level ε of the run" in page.run(shown)
+    assert "certified user-level ε, δ = 1.2e-4" in page.run(shown)
     page.point_at("label[for=x0-0-1]", click=True)
     assert "N = 100,000" in page.run(shown)
     page.point_at("label[for=y0-1]", click=True)

@@ -9,7 +9,7 @@ from run_folders import make_run, make_sweep
 
 from fedemb.privacy.extrapolation import Simulation, least_epsilon
 from fedemb.report.confidence import Estimate
-from fedemb.report.frontier import Spot, at_users, front, frontier, own, own_label
+from fedemb.report.frontier import Spot, at_users, epsilon_label, front, frontier, own
 from fedemb.report.numbers import upper
 from fedemb.report.runs import Setting, read_sweep
 
@@ -47,7 +47,7 @@ def test_a_line_a_method_with_band_and_what_it_reaches_without_noise(sweep):
     mean = f"DP-FedEmb, z = 1: {sum(values) / 3:.4f} ± "
     assert sum(text.startswith(mean) and text.endswith(f"over 3 seeds; ε ≤ {costs}") for text in told) == 1
     assert sum("ε = ∞" in text for text in told) == 2
-    assert own_label(sweep) == "certified user-level ε of the run, δ = 1.2e-4"
+    assert epsilon_label(sweep) == "certified user-level ε, δ = 1.2e-4"
 
 
 def test_other_epsilons_come_from_the_report_or_are_computed(sweep):

@@ -25,23 +25,23 @@ def plot(*, line, band=(), levels=(), limits=None, x_axis=axes.linear, label="")
 
 
 def test_marks_land_where_the_axes_say():
-    """x 0..10 over pixels 64..502, y 0..1 over 292..18, upwards."""
+    """x 0..10 over pixels 72..502, y 0..1 over 292..18, upwards."""
     drawn = plot(line=[(0, 0.0), (5, 0.5), (10, 1.0)])
-    assert 'd="M64.0,292.0L283.0,155.0L502.0,18.0"' in drawn
+    assert 'd="M72.0,292.0L287.0,155.0L502.0,18.0"' in drawn
     ElementTree.fromstring(drawn)
     assert "<title>5 &amp; 0.5</title>" in drawn
 
 
 def test_equal_factors_are_equal_lengths():
     drawn = plot(line=[(1, 0.0), (10, 0.5), (100, 1.0)], x_axis=axes.powers)
-    assert 'd="M64.0,292.0L283.0,155.0L502.0,18.0"' in drawn
+    assert 'd="M72.0,292.0L287.0,155.0L502.0,18.0"' in drawn
 
 
 def test_a_band_does_not_leave_what_the_metric_can_be():
     """Two seeds have an interval far beyond [0, 1]: the axis must not follow it."""
     drawn = plot(line=[(0, 0.5), (1, 0.5)], band=[(0, -7.0, 9.0), (1, 0.25, 0.75)], limits=(0.0, 1.0))
     [points] = re.findall(r'<polygon class="shade s0" points="([^"]*)"', drawn)
-    assert points == "64.0,18.0 502.0,86.5 502.0,223.5 64.0,292.0"
+    assert points == "72.0,18.0 502.0,86.5 502.0,223.5 72.0,292.0"
 
 
 def test_levels_of_one_label_are_one_entry_of_the_legend():

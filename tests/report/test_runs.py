@@ -49,6 +49,18 @@ def test_units_that_cannot_be_compared_are_other_lines(tmp_path):
     assert list(read_sweep([str(tmp_path)]).methods) == ["DP-FedEmb (user-level)", "DP-FedEmb (example-level)"]
 
 
+def test_other_data_are_other_lines(tmp_path):
+    """The best run of a method was that on the easiest data."""
+    make_run(tmp_path / "a")
+    other = make_run(tmp_path / "b")
+    report = json.loads((other / "report.json").read_text())
+    report["data"]["name"] = "faces"
+    (other / "report.json").write_text(json.dumps(report))
+    sweep = read_sweep([str(tmp_path)])
+    assert list(sweep.best("auc")) == list(sweep.methods) == ["DP-FedEmb, omniglot", "DP-FedEmb, faces"]
+    assert list(sweep.on("faces").methods) == ["DP-FedEmb"]
+
+
 def test_an_unfinished_run_is_told_and_left_out(tmp_path):
     make_run(tmp_path / "a")
     (make_run(tmp_path / "b") / "report.json").unlink()

@@ -18,9 +18,10 @@ _FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
     "--remote-debugging-port=0",
 )
-_MIDDLE = """(() => {
+_MIDDLE = """(async () => {
   const element = document.querySelector(%s);
   element.scrollIntoView({block: "center", inline: "center"});
+  for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);  // the scroll event has been told
   const box = element.getBoundingClientRect();
   return [box.x + box.width / 2, box.y + box.height / 2];
 })()"""
