@@ -7,7 +7,7 @@ from html import escape
 
 from fedemb.report.marks import Level, Series
 
-_ROW, _SAMPLE, _GAP = 22, 30, 20
+_ROW, _SAMPLE, _GAP = 22, 30, 14
 _LETTER = 8.6  # pixels, at the size that letters have on a phone
 
 

@@ -40,18 +40,25 @@ def test_a_run_becomes_a_page_with_its_test_images_and_figures(fedemb, run, tmp_
     assert names >= {"roc", "epsilon", "extrapolation", "map-1"}
 
 
-@pytest.mark.parametrize(("mode", "individuals", "shown"), [("simulate", "never", 0), ("release", "simulations", 0)])
-def test_single_images_are_shown_of_simulations_or_if_asked(fedemb, run, tmp_path, mode, individuals, shown):
+def test_a_simulation_shows_single_images_unless_told_not_to(fedemb, run, tmp_path):
+    code, _, err = fedemb("report", f"run={run}", f"out={tmp_path}/page", "individuals=never")
+    assert code == 0, err
+    assert "data:image/png" not in made(tmp_path / "page")
+    assert "Norms of updates (simulation)" in made(tmp_path / "page")
+
+
+def test_a_release_shows_no_norms_and_single_images_only_if_asked(fedemb, run, tmp_path):
+    """Even with the diagnostics of a simulation in its folder."""
     shutil.copytree(run, tmp_path / "run")
     report = tmp_path / "run" / "report.json"
-    report.write_text(report.read_text().replace('"mode": "simulate"', f'"mode": "{mode}"'))
-    words = [f"run={tmp_path}/run", f"out={tmp_path}/page", f"individuals={individuals}"]
-    assert fedemb("report", *words)[0] == 0
+    report.write_text(report.read_text().replace('"mode": "simulate"', '"mode": "release"'))
+    words = ["report", f"run={tmp_path}/run", f"out={tmp_path}/page"]
+    assert fedemb(*words)[0] == 0
     text = made(tmp_path / "page")
-    assert ("data:image/png" in text) == bool(shown)
+    assert "data:image/png" not in text
     assert "Left out, no simulation" in text
-    assert ("Norms of updates" in text) == (mode == "simulate")
-    code, _, err = fedemb("report", *words[:2], "individuals=always")
+    assert "Norms of updates" not in text
+    code, _, err = fedemb(*words, "individuals=always")
     assert code == 0, err
     assert "data:image/png" in made(tmp_path / "page")
     assert "because it was asked for" in made(tmp_path / "page")

@@ -18,13 +18,12 @@ _FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
     "--remote-debugging-port=0",
 )
-_MIDDLE = """(async () => {
-  const element = document.querySelector(%s);
-  element.scrollIntoView({block: "center", inline: "center"});
-  for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);  // the scroll event has been told
-  const box = element.getBoundingClientRect();
+_SCROLL = "document.querySelector(%s).scrollIntoView({block: 'center', inline: 'center'})"
+_MIDDLE = """(() => {
+  const box = document.querySelector(%s).getBoundingClientRect();
   return [box.x + box.width / 2, box.y + box.height / 2];
 })()"""
+_CORNER = {"x": 0, "y": 0, "width": 1, "height": 1, "scale": 1}
 _PATIENCE_SECONDS = 120  # a busy machine is slow, not broken
 
 
@@ -75,6 +74,8 @@ class Page:
 
     def point_at(self, selector, *, click=False):
         """Move the mouse to the middle of an element, which is scrolled into view, and click if asked to."""
+        self.run(_SCROLL % json.dumps(selector))
+        self.call("Page.captureScreenshot", clip=_CORNER)  # draws a frame: the page has been told of the scrolling
         x, y = self.run(_MIDDLE % json.dumps(selector))
         at = {"x": x, "y": y}
         self.call("Input.dispatchMouseEvent", type="mouseMoved", **at)
