@@ -63,7 +63,7 @@ def _work(cfg: DictConfig, sweep: SweepFolder, here: Point, train: Train, agree:
         raise
     except Exception as error:
         reason, mistake = _reason(cfg, error), is_mistake(error)
-        if not mistake:
+        if not mistake and cfg.mode != "release":  # launchers keep what points print
             traceback.print_exception(error)
         print(f"point {here.number} failed: {reason}", flush=True)
         sweep.note(replace(here, status=Status.FAILED, reason=reason, mistake=mistake))
