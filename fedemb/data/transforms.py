@@ -91,7 +91,7 @@ class GlobalLabels:
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
         """Lower "mask"."""
         label = batch["label"]
-        kept = (0 <= label) & (label < self.classes)
+        kept = (label >= 0) & (label < self.classes)
         return {**batch, "label": torch.where(kept, label, 0), "mask": batch["mask"] * kept}
 
 

@@ -28,7 +28,7 @@ def update(work, client, **batches):
 
 @pytest.mark.parametrize("batch_size", [3, 8, 64])
 def test_it_is_the_gradient_of_the_mean_over_all_examples_whatever_the_batches(batch_size):
-    """20 examples in 7, 3 or 1 batches, the last of them padded: a mean of batch means would weigh the last too much."""
+    """20 examples in 7, 3 or 1 batches, the last one padded: a mean of means would weigh it too much."""
     client = RAGGED.clients[0]
     whole = {name: value[0] for name, value in make_load(batch_size=20)(client).items()}
     leaves = {name: value.clone().requires_grad_() for name, value in SHARED.items()}
