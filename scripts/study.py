@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from statistics import mean
 from study_points import START, Point, points, public_start
 from study_tables import write
 
+RUNNING = set()  # processes
 METRIC = "recall@far=0.001"  # of which the best tuned rate has most
 
 
@@ -72,14 +74,18 @@ class Study:
 
 
 def launcher(jobs):
-    """Commands as processes that share the cores."""
+    """Commands as processes that share the cores; if this one is told to end, so are they."""
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
 
     def launch(command, log):
         with log.open("w", encoding="utf-8") as lines:
-            return subprocess.run(
+            process = subprocess.Popen(
                 command, stdout=lines, stderr=lines, env={**os.environ, "OMP_NUM_THREADS": threads}
-            ).returncode
+            )
+            RUNNING.add(process)
+            code = process.wait()
+            RUNNING.discard(process)
+            return code
 
     return launch
 
@@ -108,22 +114,32 @@ def run(study, every, jobs, deadline):
     needs_start = any("path=START" in p.words for p in todo) and study.report(START) is None
     with ThreadPoolExecutor(jobs) as pool:
         running = {pool.submit(study.train, START, public_start()): START} if needs_start else {}
-        while True:
-            for done in [future for future in running if future.done()]:
-                name = running.pop(done)
-                done.result()
-                left, seconds, _ = projection(study, every, jobs)
-                how = study.failed.get(name, "done")
-                print(f"{name}: {how} · {left} points, about {seconds / 60:.0f} min left", flush=True)
-            while len(running) < jobs and time.monotonic() < deadline:
-                ready = next(((p, words) for p in todo if (words := study.words(p)) is not None), None)
-                if ready is None:
-                    break
-                todo.remove(ready[0])
-                running[pool.submit(study.train, ready[0].name, ready[1])] = ready[0].name
-            if not running:
-                return
-            time.sleep(0.2)
+        try:
+            work_off(study, every, todo, running, pool, jobs, deadline)
+        except BaseException:  # nothing goes on behind one's back; every run can be resumed
+            for process in list(RUNNING):
+                process.terminate()
+            raise
+
+
+def work_off(study, every, todo, running, pool, jobs, deadline):
+    """Start what is ready, tell what is done. running: future -> point."""
+    while True:
+        for done in [future for future in running if future.done()]:
+            name = running.pop(done)
+            done.result()
+            left, seconds, _ = projection(study, every, jobs)
+            how = study.failed.get(name, "done")
+            print(f"{name}: {how} · {left} points, about {seconds / 60:.0f} min left", flush=True)
+        while len(running) < jobs and time.monotonic() < deadline:
+            ready = next(((p, words) for p in todo if (words := study.words(p)) is not None), None)
+            if ready is None:
+                break
+            todo.remove(ready[0])
+            running[pool.submit(study.train, ready[0].name, ready[1])] = ready[0].name
+        if not running:
+            return
+        time.sleep(0.2)
 
 
 def main():
@@ -135,6 +151,7 @@ def main():
     parser.add_argument("--budget-minutes", type=float, default=float("inf"), help="start no point after so long")
     arguments = parser.parse_args()
     study = Study(out=arguments.out, launch=launcher(arguments.jobs))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("study: ended; call it again to go on"))
     study.out.mkdir(parents=True, exist_ok=True)
     every = [p for p in points() if re.search(arguments.only, p.name)]
     print(f"{len(every)} of {len(points())} points, {arguments.jobs} at a time", flush=True)
