@@ -177,7 +177,7 @@ MUTANTS = (
     Mutant(
         name="frozen names released",
         file="tasks/embedding.py",
-        old=" and not any(fnmatchcase(name, pattern) for pattern in self.frozen)",
+        old=" and not is_frozen(name, self.frozen)",
         new="",
         tests=(CLIENT,),
     ),
