@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
-from string import Template
 
 from fedemb.report import chapters, model_chapters
+from fedemb.report.document import document
 from fedemb.report.model_chapters import Look
 from fedemb.report.plot_style import PAGE_STYLE
 from fedemb.report.runs import Sweep
-
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="$policy">
-<link rel="icon" href="data:,">
-<title>$title</title>
-<style>$style</style>
-</head>
-<body>
-<main>
-$body
-<footer>Made by fedemb. Nothing on this page was loaded from elsewhere.</footer>
-</main>
-<script>$script</script>
-</body>
-</html>
-""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +47,10 @@ def overview(
         chapters.runs(sweep),
     ]
     left = "".join(f'<p class="note left-out">{escape(note)}</p>' for note in notes)
-    script = files("fedemb.report").joinpath("page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    html = _PAGE.substitute(
-        title=escape(f"{', '.join(sweep.methods)} – fedemb report"),
+    html = document(
+        [*(part.html for part in parts), left],
+        title=f"{', '.join(sweep.methods)} – fedemb report",
         style=PAGE_STYLE,
-        script=script,
-        policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'",
-        body="\n".join([part.html for part in parts if part.html] + ([left] if left else [])),
+        script=files("fedemb.report").joinpath("page.js").read_text(encoding="utf-8"),
     )
     return Overview(html=html, charts={name: svg for part in parts for name, svg in part.charts.items()})

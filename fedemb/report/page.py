@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
-from string import Template
 
 from fedemb.core.files import write_atomically
 from fedemb.report import sections
+from fedemb.report.document import document
 from fedemb.report.style import STYLE
 from fedemb.report.summary import RunSummary, read_run
-
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<link rel="icon" href="data:,">
-<title>$title</title>
-<style>$style</style>
-</head>
-<body>
-<main>
-$body
-</main>
-</body>
-</html>
-""")
 
 
 def write_page(run: Path) -> Path:
@@ -50,6 +31,5 @@ def render(run: RunSummary) -> str:
         sections.details(run),
         sections.extrapolation(run),
         sections.reproduction(run),
-        "<footer>Made by fedemb. Nothing on this page was loaded from elsewhere.</footer>",
     )
-    return _PAGE.substitute(title=escape(f"{run.name} – fedemb run"), style=STYLE, body="\n".join(filter(None, parts)))
+    return document(parts, title=f"{run.name} – fedemb run", style=STYLE)
