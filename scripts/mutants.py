@@ -77,8 +77,8 @@ MUTANTS = (
     Mutant(
         name="clipping name by name",
         file="privacy/clipping.py",
-        old="    length = norm(update)\n",
-        new="    length = torch.stack([norm({n: v}) for n, v in update.items()] or [norm({})]).max()\n",
+        old='    """\n    length = norm(update)\n',
+        new='    """\n    length = torch.stack([norm({n: v}) for n, v in update.items()] or [norm({})]).max()\n',
         tests=(CLIPPING,),
     ),
     Mutant(
