@@ -176,9 +176,9 @@ MUTANTS = (
     ),
     Mutant(
         name="frozen names released",
-        file="tasks/embedding.py",
-        old=" and not is_frozen(name, self.frozen)",
-        new="",
+        file="tasks/backbone.py",
+        old="for pattern in trained) and not any(",
+        new="for pattern in trained) or any(",
         tests=(CLIENT,),
     ),
     Mutant(
