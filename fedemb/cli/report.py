@@ -55,7 +55,8 @@ def run(cfg: DictConfig) -> None:
         show.print(note, markup=False)
     if not drawn:
         show.print(MISSING, markup=False)
-    show.print(f"{len(sweep.runs)} runs, {len(made.charts)} figures in {out / 'figures'}", markup=False)
+    runs = "1 run" if len(sweep.runs) == 1 else f"{len(sweep.runs)} runs"
+    show.print(f"{runs}, {len(made.charts)} figures in {out / 'figures'}", markup=False)
     show.print(f"report  {out / 'report.html'}", markup=False)
 
 
