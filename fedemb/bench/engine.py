@@ -10,9 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fedemb.bench.interleave import WARM_UP
 from fedemb.bench.workload import Workload, start
-from fedemb.core.params import add_to, scale, to, zeros_like
+from fedemb.core.params import to, zeros_like
 from fedemb.execution.executor import Executor
 from fedemb.privacy.clipping import FlatClipping
 from fedemb.privacy.ledger import Ledger
@@ -23,7 +25,7 @@ from fedemb.server.round import run_round
 Action = Callable[[], object]
 
 ROUND = "round"
-PARTS = ("sampling", "clip", "sum", "noise", "server", "ledger", "checkpoint")
+PARTS = ("sampling", "clip and sum", "noise", "server", "ledger", "checkpoint")
 
 
 def measure(workload: Workload, executor: Executor, turns: Iterable[int], folder: Path) -> dict[str, list[float]]:
@@ -51,10 +53,9 @@ def measure(workload: Workload, executor: Executor, turns: Iterable[int], folder
 def parts(workload: Workload, plan: Plan, state: RunState, folder: Path) -> dict[str, Action]:
     """Each part of a round as often as a round has it, on tensors of the model's shapes."""
     clipping = FlatClipping(clip_norm=workload.clip_norm)
-    update = scale(state.server.params, 2.0)  # longer than the clip norm, as most are
-    clipped, _ = clipping(update)
-    total = zeros_like(clipped)
-    release = to(clipped)
+    update = {name: 2.0 * value[None] for name, value in state.server.params.items()}  # longer than the clip norm
+    total = zeros_like(state.server.params, dtype=torch.float64)
+    release = to(total)
     ledger = state.ledger
 
     def charge() -> None:
@@ -67,9 +68,8 @@ def parts(workload: Workload, plan: Plan, state: RunState, folder: Path) -> dict
 
     return {
         "sampling": lambda: plan.sampler.cohort(state.round),
-        "clip": partial(_often, workload.clients, lambda: clipping(update)),
-        "sum": partial(_often, workload.clients, lambda: add_to(total, clipped)),
-        "noise": lambda: plan.mechanism.release(clipped, state.noise, plan.noise_rng(state.round)),
+        "clip and sum": partial(_often, workload.clients, lambda: clipping.add_to(total, update)),
+        "noise": lambda: plan.mechanism.release(total, state.noise, plan.noise_rng(state.round)),
         "server": serve,
         "ledger": charge,
         "checkpoint": lambda: save(folder, state, {}),

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from fedemb.client.work import ClientState, ClientWork
-from fedemb.core.params import add_to, to, zeros_like
+from fedemb.core.params import to, zeros_like
 from fedemb.core.types import Batch, Cohort, Diagnostics, Params, VirtualClient
 from fedemb.privacy.clipping import Clipping
 
@@ -94,14 +94,13 @@ class Sequential(Executor):
     ) -> tuple[Params, Diagnostics]:
         """The loop of the paper's Algorithm 1, lines for the clients."""
         total, device = zero_sum(work, shared, clipping), next(iter(shared.values())).device
-        norms, finals = [], []
+        norms, finals = list[torch.Tensor](), list[ClientState]()
         for client, batches in zip(cohort.clients, load(cohort.clients), strict=True):
             trained = batches["mask"].any(dim=1).nonzero().flatten().tolist()  # a step needs a real example
             batches, state = to(batches, device), work.begin(shared, client)
             for step in trained:
                 state = work.step(shared, state, {name: value[step] for name, value in batches.items()})
-            clipped, norm = clipping(work.finish(shared, state))
-            add_to(total, clipped)
-            norms.append(norm)
+            update = work.finish(shared, state)
+            norms += clipping.add_to(total, {name: value[None] for name, value in update.items()})
             finals.append(state._replace(params={}, slots={}))
         return total, diagnose(norms, finals)

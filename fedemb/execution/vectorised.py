@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from fedemb.client.work import ClientState, ClientWork
 from fedemb.core import check
-from fedemb.core.params import add_to, stack, to
+from fedemb.core.params import stack, to
 from fedemb.core.types import Batch, Cohort, Diagnostics, Params, VirtualClient
 from fedemb.data.batching import pad_steps
 from fedemb.execution.capture import Captured, over_clients
@@ -93,19 +93,17 @@ class Vectorised(Executor):
         ordered = replace(cohort, clients=tuple(cohort.clients[position] for position in order))
         total, norms, finals = zero_sum(work, shared, clipping), list[Tensor](), list[ClientState]()
 
-        def clipped(chunk: Chunk) -> tuple[Params, Tensor, ClientState]:
+        def add(chunk: Chunk) -> tuple[Tensor, ClientState]:  # all of them, or none if memory runs out
             states = self._train(work, shared, *zip(*chunk, strict=True))
             updates = vmap(work.finish, in_dims=(None, 0))(shared, states)
-            updates, lengths = vmap(clipping)(updates)
-            return updates, lengths, ClientState({}, {}, *(value.clone() for value in states[2:]))
+            real = len(cohort.clients) - len(norms)  # the others fill up: they send nothing
+            lengths = clipping.add_to(total, {name: value[:real] for name, value in updates.items()})
+            return lengths, ClientState({}, {}, *(value[:real].clone() for value in states[2:]))
 
         for chunk in self._chunks(work, shared, ordered, load, gib):
-            for updates, lengths, states in self._room.in_parts(chunk, clipped, self.halvings, self._captured.forget):
-                real = min(len(lengths), len(cohort.clients) - len(norms))  # the others fill up: they send nothing
-                for slot in range(real):
-                    add_to(total, {name: value[slot] for name, value in updates.items()})
-                norms += list(lengths[:real])
-                finals += [ClientState({}, {}, *scalars) for scalars in list(zip(*states[2:], strict=True))[:real]]
+            for lengths, states in self._room.in_parts(chunk, add, self.halvings, self._captured.forget):
+                norms += lengths
+                finals += [ClientState({}, {}, *scalars) for scalars in zip(*states[2:], strict=True)]
         back = sorted(range(len(order)), key=order.__getitem__)
         return total, diagnose([norms[place] for place in back], [finals[place] for place in back])
 

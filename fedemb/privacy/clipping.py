@@ -9,9 +9,10 @@ from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor
+from torch.func import vmap
 
 from fedemb.core import check
-from fedemb.core.params import norm
+from fedemb.core.params import add_to, norm, to
 from fedemb.core.types import Params
 
 _ROUNDING = 2.0**-22  # covers the rounding of the norm, of the products and of the sum over clients
@@ -29,9 +30,13 @@ def clip(update: Params, clip_norm: float) -> tuple[Params, Tensor]:
     Source: McMahan et al. 2018, Alg. 1, arXiv:1710.06963; zeros for non-finite updates as Xu et al. 2023.
     """
     length = norm(update)
-    finite = length.isfinite()
-    factor = torch.where(finite, torch.clamp(clip_norm * (1.0 - _ROUNDING) / length, max=1.0), 0.0)
+    factor = _factor(length, clip_norm)
     return {name: _times(value, factor) for name, value in update.items()}, length
+
+
+def _factor(length: Tensor, clip_norm: float) -> Tensor:
+    """What updates of these norms [...] are multiplied with; 0 for those that are not finite."""
+    return torch.where(length.isfinite(), torch.clamp(clip_norm * (1.0 - _ROUNDING) / length, max=1.0), 0.0)
 
 
 def _times(value: Tensor, factor: Tensor) -> Tensor:
@@ -65,6 +70,16 @@ class Clipping(ABC):
     def __call__(self, update: Params) -> tuple[Params, Tensor]:
         """(the clipped update, the norm [] before clipping); zeros for an update that is not finite."""
 
+    def add_to(self, total: Params, updates: Params) -> Tensor:
+        """total <- total + the clipped updates of c clients [c, ...], one after the other, in place.
+
+        Returns: their norms [c] before clipping. Raises torch.OutOfMemoryError before anything is added.
+        """
+        clipped, lengths = vmap(self)(updates)
+        for slot in range(len(lengths)):
+            add_to(total, {name: value[slot] for name, value in clipped.items()})
+        return lengths
+
 
 def check_clients(planned: float, clipping: Clipping) -> None:
     """Require that so many clipped updates can be added up."""
@@ -92,6 +107,16 @@ class FlatClipping(Clipping):
     def __call__(self, update: Params) -> tuple[Params, Tensor]:
         """See `clip`."""
         return clip(update, self.clip_norm)
+
+    def add_to(self, total: Params, updates: Params) -> Tensor:
+        """The same, with half the passes over memory: products go to the total as they are made."""
+        wide = to(updates, dtype=torch.float64)
+        lengths = vmap(norm)(wide)
+        for slot, factor in enumerate(_factor(lengths, self.clip_norm).tolist()):
+            if factor:  # else it is not finite, and 0 times that is not 0
+                for name, value in wide.items():
+                    total[name].add_(value[slot], alpha=factor)
+        return lengths
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
+import torch
 from dp_accounting import DpEvent, GaussianDpEvent, NonPrivateDpEvent
 
 from fedemb.core import check
@@ -71,7 +72,7 @@ class Gaussian(Mechanism):
         noisy = {}
         for name in sorted(value):
             draw = noise.normal(value[name].shape).to(value[name].device)
-            noisy[name] = value[name].double() + self.std * draw
+            noisy[name] = torch.add(value[name].double(), draw, alpha=self.std)
         return noisy, state
 
     def event(self, sensitivity: float) -> Event:

@@ -74,7 +74,7 @@ def test_the_parts_of_a_round(fedemb, monkeypatch, tmp_path):
     sequential, vectorised = json.loads(printed)["models"]
     assert (sequential["way"], vectorised["way"], vectorised["clients"]) == ("sequential", "vectorised", 4)
     parts = {part["part"]: part["seconds"] for part in vectorised["parts"]}
-    assert list(parts) == ["sampling", "clip", "sum", "noise", "server", "ledger", "checkpoint", "together"]
+    assert list(parts) == ["sampling", "clip and sum", "noise", "server", "ledger", "checkpoint", "together"]
     assert all(seconds > 0 for seconds in parts.values())
     assert parts["together"] > parts["checkpoint"]
     assert {name: len(seconds) for name, seconds in sequential["rounds"].items()} == dict.fromkeys(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from small import RAGGED, Line, make_load, make_task, make_work
 
-from fedemb.core.params import flatten
+from fedemb.core.params import flatten, norm
 from fedemb.execution.distributed import Distributed
 from fedemb.execution.executor import Sequential, TooLargeError
 from fedemb.execution.room import Room
@@ -100,18 +100,18 @@ def test_out_of_memory_changes_no_sum(monkeypatch, where, most):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return train(self, work, shared, clients, batches)
 
-    class Clip(FlatClipping):
-        def __call__(self, update):
-            if where == "clip" and sizes and sizes[-1] > most:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return super().__call__(update)
+    def length(update):
+        if where == "clip" and sizes and sizes[-1] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return norm(update)
 
     monkeypatch.setattr(Vectorised, "_train", spy)
+    monkeypatch.setattr("fedemb.privacy.clipping.norm", length)
     shared, executor = WORK.task.init(0), Vectorised(memory_gib=8.0)
     wanted, exact = Sequential().clipped_sum(WORK, CLIPPING, shared, RAGGED, STREAM)
     for _ in range(2):
         sizes.clear()
-        total, found = executor.clipped_sum(WORK, Clip(clip_norm=0.3), shared, RAGGED, STREAM)
+        total, found = executor.clipped_sum(WORK, CLIPPING, shared, RAGGED, STREAM)
         torch.testing.assert_close(flatten(total), flatten(wanted), rtol=0, atol=1e-6)
         torch.testing.assert_close(found.norms, exact.norms, rtol=0, atol=1e-5)
         assert found.examples.tolist() == exact.examples.tolist()

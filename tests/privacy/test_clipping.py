@@ -154,3 +154,25 @@ def test_clippings_map_over_clients(clipping):
         alone, norm = clipping({name: value[i] for name, value in chunk.items()})
         torch.testing.assert_close({name: value[i] for name, value in mapped.items()}, alone)
         torch.testing.assert_close(norms[i], norm, equal_nan=True)
+
+
+@pytest.mark.parametrize("clipping", [FlatClipping(clip_norm=1.0), PerLayerClipping(clip_norm=1.0)])
+def test_adding_up_is_the_sum_of_the_clipped(clipping):
+    """In place, one client after the other; what is broken adds nothing, and the total does not become NaN."""
+    updates = {
+        "a.weight": torch.tensor([[[3.0, 4.0]], [[math.nan, 1.0]], [[0.3, 0.4]], [[math.inf, 0.0]], [[0.0, 0.0]]]),
+        "b.weight": torch.tensor([0.0, 1.0, 0.1, 2.0, 0.0]),
+    }
+    total = {"a.weight": torch.ones(1, 2, dtype=torch.float64), "b.weight": torch.ones((), dtype=torch.float64)}
+    lengths = clipping.add_to(total, updates)
+    each = [clipping({name: value[slot] for name, value in updates.items()}) for slot in range(5)]
+    for name, value in total.items():
+        torch.testing.assert_close(value, 1.0 + sum(clipped[name] for clipped, _ in each), rtol=0, atol=1e-15)
+    torch.testing.assert_close(lengths, torch.stack([length for _, length in each]), equal_nan=True)
+
+
+@given(st.lists(ENTRIES, min_size=1, max_size=40), st.floats(1e-6, 1e6))
+def test_what_is_added_is_no_longer_than_the_clip_norm(entries, clip_norm):
+    total = {"a": torch.zeros(len(entries), dtype=torch.float64)}
+    FlatClipping(clip_norm=clip_norm).add_to(total, {"a": torch.tensor([entries], dtype=torch.float32)})
+    assert length(total) <= clip_norm
