@@ -126,7 +126,7 @@ def read(folder: RunFolder, started: float, processor_seconds: float) -> Run:
 def record(found: Mapping[Point, Sequence[Run]]) -> dict[str, Any]:
     """As JSON values: medians of each point, against all users and against users a round, and every run."""
     return {
-        "settings": list(_SETTINGS),
+        "train": list(_SETTINGS),
         "populations": [_median(point, found[point]) for point in POPULATIONS if point in found],
         "cohorts": [_median(point, found[point]) for point in COHORTS if point in found],
     }

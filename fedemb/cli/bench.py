@@ -44,7 +44,8 @@ def run(cfg: DictConfig) -> None:
     with _writable(None if cfg.out is None else path(cfg, "out")):
         answer = {**_circumstances(cfg), **suite.measure(cfg)}
         show(answer)
-        written = write_files(cfg, {"bench.json": as_json(answer) + "\n", "bench.svg": suite.figure(answer)})
+        written = write_files(cfg, {"bench.json": as_json(answer) + "\n"})
+        written += write_files(cfg, {"bench.svg": suite.figure(answer)})
     if written and cfg.format == "table":
         print(f"written {' and '.join(map(str, written))}")
     if not answer["complete"]:

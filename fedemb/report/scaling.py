@@ -9,8 +9,8 @@ from fedemb.report.figures import Line, Point
 from fedemb.report.numbers import duration, plain
 from fedemb.report.panels import Panel, panels
 
-HEADER = ("Users N", "M", "Start-up", "Round", "CPU", "Memory", "Ledger/round", "Checkpoint")
-"""Of the table of `cells`: M users a round, processor time of the whole run, peak memory."""
+HEADER = ("Users N", "M", "Start-up", "Round", "CPU", "Memory", "Ledger", "Checkpoint")
+"""Of the table of `cells`: M users a round, CPU time of the whole run, peak memory, a round's line in the ledger."""
 
 _TITLE = "fedemb train with N users, M of them a round"
 _USERS = "users: N or M"

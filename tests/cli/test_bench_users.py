@@ -1,5 +1,6 @@
 """fedemb bench suite=users as its command calls it: keys in, table and figure out."""
 
+import json
 import os
 
 import pytest
@@ -8,6 +9,7 @@ from omegaconf import OmegaConf
 from fedemb.bench import users
 from fedemb.bench.users import COHORTS, POPULATIONS, Run
 from fedemb.cli import bench_users
+from fedemb.cli.main import main
 
 KEYS = {"timeout_seconds": 60, "threads": 2, "runs": 2}
 MACHINE = {"cores": 2, "cpu": "a processor"}
@@ -43,8 +45,17 @@ def test_every_point_is_run_so_often_and_shown_once(asked, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + len(points)
     assert any(line.split()[:4] == ["100,000,000", "64", "2.0", "s"] for line in lines)
-    drawn = bench_users.figure({**answer, "settings": KEYS, "machine": MACHINE})
-    assert "Medians of 2 runs in turn, 2 threads, 2 cores, a processor" in drawn
+    assert max(map(len, lines)) <= 80  # nothing is cut off where the width is not known
+
+
+def test_the_command_writes_record_and_figure(asked, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["fedemb", "bench", "suite=users", "runs=2", "threads=2", f"out={tmp_path}"])
+    monkeypatch.setattr("fedemb.cli.bench.machine", lambda: MACHINE)
+    main()
+    assert "Medians of 2 runs in turn, 2 threads, 2 cores, a processor" in (tmp_path / "bench.svg").read_text()
+    record = json.loads((tmp_path / "bench.json").read_text())
+    assert record["settings"]["runs"] == 2
+    assert record["train"][0] == "recipe=procedural"
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_a_row_as_a_reader_wants_it():
         "Round": "787 ms",
         "CPU": "5.6 s",
         "Memory": "520 MB",
-        "Ledger/round": "153 B",
+        "Ledger": "153 B",
         "Checkpoint": "3.63 MB",
     }
 
