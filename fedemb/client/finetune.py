@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value
 
 from fedemb.client.precision import Full, Precision
 from fedemb.client.work import ClientState, ClientWork
 from fedemb.core import check
+from fedemb.core.gradient import gradient_and_value
 from fedemb.core.optim import Optimizer
 from fedemb.core.params import merge, split, sub, to
 from fedemb.core.schedule import Constant, Schedule
@@ -88,7 +88,9 @@ class FineTune(ClientWork):
     def step(self, shared: Params, state: ClientState, batch: Batch) -> ClientState:
         """phi <- phi - rate d(phi);  h <- h - rate head_lr_scale d(h), each as its phase allows."""
         fixed = {name: value for name, value in shared.items() if name not in state.params}
-        gradient, loss = grad_and_value(lambda p: self.precision.loss(self.task, {**fixed, **p}, batch))(state.params)
+        gradient, loss = gradient_and_value(
+            lambda p: self.precision.loss(self.task, {**fixed, **p}, batch), state.params
+        )
         gradient = self.phases.gate(gradient, state.step, self.task.is_shared)
         direction, slots = self.optimizer.direction(gradient, state.slots)
         direction = self.phases.gate(direction, state.step, self.task.is_shared)
@@ -97,15 +99,7 @@ class FineTune(ClientWork):
             name: torch.addcmul(value, direction[name], rate[self.task.is_shared(name)], value=-1.0)
             for name, value in state.params.items()
         }
-        examples = batch["mask"].sum()
-        return ClientState(
-            params,
-            slots,
-            state.rate,
-            step=state.step + 1,
-            loss=state.loss + loss.detach() * examples,
-            examples=state.examples + examples,
-        )
+        return state.after(params, slots, loss, batch)
 
     def finish(self, shared: Params, state: ClientState) -> Params:
         """phi - theta, shared names only: the head is dropped here."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch.func import grad_and_value
-
 from fedemb.client.precision import Full, Precision
 from fedemb.client.work import ClientState, ClientWork
+from fedemb.core.gradient import gradient_and_value
 from fedemb.core.params import merge, split, to, zeros_like
 from fedemb.core.types import Batch, Params, VirtualClient
 from fedemb.tasks.task import Task
@@ -38,19 +37,12 @@ class AverageGradient(ClientWork):
         """sum <- sum - examples * d(mean loss of the batch)."""
         trained, fixed = split(shared, self.task.is_shared)
         total, local = split(state.params, self.task.is_shared)
-        gradient, loss = grad_and_value(lambda p: self.precision.loss(self.task, {**fixed, **local, **p}, batch))(
-            trained
+        gradient, loss = gradient_and_value(
+            lambda p: self.precision.loss(self.task, {**fixed, **local, **p}, batch), trained
         )
         examples = batch["mask"].sum()
         added = {name: value - examples * gradient[name] for name, value in total.items()}
-        return ClientState(
-            merge(added, local),
-            {},
-            state.rate,
-            step=state.step + 1,
-            loss=state.loss + loss.detach() * examples,
-            examples=state.examples + examples,
-        )
+        return state.after(merge(added, local), {}, loss, batch)
 
     def finish(self, shared: Params, state: ClientState) -> Params:
         """The sum over the number of examples, shared names only."""

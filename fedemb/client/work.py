@@ -28,6 +28,18 @@ class ClientState(NamedTuple):
     loss: Tensor
     examples: Tensor
 
+    def after(self, params: Params, slots: Slots, loss: Tensor, batch: Batch) -> ClientState:
+        """The state behind a step to these parameters, on a batch of this mean loss []."""
+        examples = batch["mask"].sum()
+        return ClientState(
+            params,
+            slots,
+            self.rate,
+            step=self.step + 1,
+            loss=self.loss + loss.detach() * examples,
+            examples=self.examples + examples,
+        )
+
 
 class ClientWork(ABC):
     """begin, step for each batch, finish."""
