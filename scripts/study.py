@@ -8,6 +8,7 @@ prepare omniglot` and `fedemb prepare qmnist source=FOLDER`.
 """
 
 import argparse
+import csv
 import json
 import os
 import re
@@ -40,6 +41,11 @@ class Study:
         """report.json of a finished point, or None."""
         path = self.out / name / "report.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def untrained(self, name):
+        """Metrics before a finished point's first round: key -> text."""
+        with (self.out / name / "metrics.csv").open(encoding="utf-8", newline="") as rows:
+            return next(csv.DictReader(rows))
 
     def rate(self, point: Point):
         """The learning rate that a point trains with, or None as long as it is not chosen yet."""

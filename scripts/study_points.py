@@ -14,8 +14,8 @@ from fedemb.privacy.calibration import solve_noise_multiplier
 from fedemb.privacy.events import fixed_size_round
 
 DEPLOYED_USERS = 100_000
-EPSILONS = (1.0, 2.0, 4.0, 8.0)
-TUNED_AT = 4.0  # the ε at which learning rates are chosen and ingredients compared
+EPSILONS = (0.25, 0.5, 1.0, 3.0)
+TUNED_AT = 1.0  # the ε at which learning rates are chosen and ingredients compared
 SEEDS = (0, 1, 2)
 TUNING_SEED = 100
 USERS, EXAMPLES = 64, 128  # a round; EXAMPLES where an image is a user
@@ -47,10 +47,14 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """One data set at the study's size. rounds: of every method. k: users of DP-FedEmb's clients; ks: other numbers."""
+    """One data set at the study's size. k: users of DP-FedEmb's clients; ks: other numbers.
+
+    rounds, images: of every method; images of a user that a round trains on at most.
+    """
 
     name: str
     rounds: int
+    images: int
     classes: int
     k: int
     ks: tuple[int, ...]
@@ -97,6 +101,7 @@ class Point:
             f"evaluate_every={data.rounds}",
             f"users_per_round={method.sampled}",
             f"noise_multiplier={z:.8g}",
+            f"batching.max_examples_per_user={data.images}",
             *method.words,
             *(word.replace("START", start) for word in self.words),
             f"{method.rate}={rate:g}",
@@ -120,10 +125,10 @@ def noise_multiplier(sampled: int, rounds: int, epsilon: float) -> float:
     return everybody * sampled / DEPLOYED_USERS
 
 
-def _methods(data: str, base: str, *more: Method) -> tuple[Method, ...]:
+def _methods(data: str, base: str, batch_size: int, *more: Method) -> tuple[Method, ...]:
     server, updates, gradients = "server.learning_rate", (1.0, 3.0, 10.0), (0.1, 0.3, 1.0)
     return (
-        Method(name="fedemb", recipe=base, rate=server, rates=updates),
+        Method(name="fedemb", recipe=base, rate=server, rates=updates, words=(f"batching.batch_size={batch_size}",)),
         *more,
         Method(name="fedavg", recipe=f"{data}_fedavg", rate=server, rates=updates),
         Method(name="dpsgd", recipe=f"{data}_dpsgd", rate=server, rates=gradients),
@@ -153,15 +158,22 @@ _ONE_USER = Method(
 )
 DATASETS = (
     Dataset(
-        name="omniglot", rounds=60, classes=3856, k=16, ks=(2, 4, 8, 32), methods=_methods("omniglot", "omniglot_dp")
+        name="omniglot",
+        rounds=60,
+        images=10,
+        classes=3856,
+        k=16,
+        ks=(2, 4, 8, 32),
+        methods=_methods("omniglot", "omniglot_dp", 16),
     ),
     Dataset(
         name="qmnist",
         rounds=20,
+        images=32,
         classes=10,
         k=8,
         ks=(1, 2, 4, 16),
-        methods=_methods("qmnist", "qmnist_writers", _ONE_USER),
+        methods=_methods("qmnist", "qmnist_writers", 32, _ONE_USER),
     ),
 )
 

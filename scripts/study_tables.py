@@ -35,6 +35,7 @@ LABELS = {
 }
 STYLES = ("first", "second", "third", "fourth")
 CLEAN = "∞"
+UNTRAINED = "untrained "  # before a column's name: the same run before its first round
 
 
 def frame(study, every):
@@ -46,6 +47,8 @@ def frame(study, every):
             continue
         deployed = {entry["users"]: entry["least_epsilon"] for entry in report["extrapolation"]}
         values = {key: report["metrics"].get(f"ema/{key}", report["metrics"].get(key)) for key in METRICS}
+        before = study.untrained(point.name)
+        values |= {UNTRAINED + key: float(before[key]) for key in METRICS}
         rows.append(
             {
                 "point": point.name,
@@ -65,6 +68,7 @@ def frame(study, every):
             }
         )
     columns = ["point", "group", "dataset", "method", "variant", "epsilon", "seed", "rate", *METRICS]
+    columns += [UNTRAINED + key for key in METRICS]
     return pd.DataFrame(
         rows, columns=[*columns, "z", "own_epsilon", "least_epsilon_1e5", "least_epsilon_1e6", "seconds"]
     )
@@ -95,6 +99,8 @@ def at_equal_epsilon(found, data, metric):
     """A line a method."""
     epsilons = [f"{epsilon:g}" for epsilon in EPSILONS] + [CLEAN]
     rows = [[LABELS[m.name], *(cell(chosen(found, data, m.name, e)[metric]) for e in epsilons)] for m in data.methods]
+    untrained = chosen(found, data, "fedemb", CLEAN)[UNTRAINED + metric]
+    rows.append(["Before the first round", *[""] * len(EPSILONS), cell(untrained)])
     return table(["", *(f"ε = {e}" for e in epsilons[:-1]), "no noise"], rows)
 
 

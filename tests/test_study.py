@@ -31,7 +31,7 @@ def every(study):
         for p in study.points()
         if p.dataset.name == "qmnist"
         and p.method.name in names
-        and (p.group == "tuning" or (p.seed == 0 and p.epsilon in (None, 4.0) and p.variant in ("", "k = 2")))
+        and (p.group == "tuning" or (p.seed == 0 and p.epsilon in (None, 1.0) and p.variant in ("", "k = 2")))
     ]
 
 
@@ -53,7 +53,7 @@ def test_every_kind_of_point_composes_under_a_name_of_its_own(study):
     assert len({point.name for point in every}) == len(every)
     with initialize_config_module("fedemb.conf", version_base="1.3"):
         compose("train", study.public_start())
-        for point in (p for p in every if p.seed == 0 and p.epsilon in (None, 4.0)):
+        for point in (p for p in every if p.seed == 0 and p.epsilon in (None, 1.0)):
             cfg = compose("train", point.command(0.5, "runs/start"))
             assert (cfg.rounds, cfg.users_per_round) == (point.dataset.rounds, point.method.sampled)
             assert (cfg.noise_multiplier > 0) == (point.epsilon is not None)
@@ -79,6 +79,7 @@ def fake(calls, broken=()):
             "timing": {"seconds": 1.0},
             "command": " ".join(command),
         }
+        (run / "metrics.csv").write_text("round,recall@far=0.001,recall@1\n0,0.02,0.3\n20,0.5,0.6\n")
         (run / "report.json").write_text(json.dumps(report))
         return 0
 
@@ -103,6 +104,7 @@ def test_the_best_rate_trains_the_rest_and_finished_points_are_kept(study, every
     assert len(calls) == len(every)  # nothing ran again
     page = study.write(state, every, tmp_path / "docs").read_text()
     assert "| DP-FedEmb | – | – | 0.100 (n = 1) | – | 0.100 (n = 1) |" in page
+    assert "| Before the first round |  |  |  |  | 0.020 (n = 1) |" in page
     assert "| k = 2 | 0.100 (n = 1) | 0.200 (n = 1) | +0 % |" in page
     assert (tmp_path / "docs" / "study" / "points.csv").read_text().count("\n") == len(every) + 1
 
@@ -110,7 +112,7 @@ def test_the_best_rate_trains_the_rest_and_finished_points_are_kept(study, every
 def test_failed_points_are_listed_and_sink_nothing_else(study, every, tmp_path):
     """A rate that fails is out of the choice; a point that fails is tried again by the next call."""
     calls = []
-    state = finish(study, every, tmp_path, fake(calls, broken=("rate10", "k_2/eps4/seed0")))
+    state = finish(study, every, tmp_path, fake(calls, broken=("rate10", "k_2/eps1/seed0")))
     assert len(calls) == len(every)
     assert {name.rsplit("/", 1)[-1] for name in state.failed} == {"rate10", "seed0"}
     assert all("exit code 2: fedemb: out of luck" in why for why in state.failed.values())
