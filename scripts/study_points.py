@@ -14,7 +14,7 @@ from fedemb.privacy.calibration import solve_noise_multiplier
 from fedemb.privacy.events import fixed_size_round
 
 DEPLOYED_USERS = 100_000
-EPSILONS = (0.25, 0.5, 1.0, 3.0)
+EPSILONS = (0.25, 1.0, 3.0)
 TUNED_AT = 1.0  # the ε at which learning rates are chosen and ingredients compared
 SEEDS = (0, 1, 2)
 TUNING_SEED = 100
@@ -125,8 +125,17 @@ def noise_multiplier(sampled: int, rounds: int, epsilon: float) -> float:
     return everybody * sampled / DEPLOYED_USERS
 
 
-def _methods(data: str, base: str, batch_size: int, *more: Method) -> tuple[Method, ...]:
-    server, updates, gradients = "server.learning_rate", (1.0, 3.0, 10.0), (0.1, 0.3, 1.0)
+def _methods(
+    data: str,
+    base: str,
+    *more: Method,
+    batch_size: int,
+    updates: tuple[float, ...],
+    gradients: tuple[float, ...],
+    central: tuple[float, ...],
+) -> tuple[Method, ...]:
+    """updates, gradients, central: rates of the server for either, and of the centralised steps; as many for each."""
+    server = "server.learning_rate"
     return (
         Method(name="fedemb", recipe=base, rate=server, rates=updates, words=(f"batching.batch_size={batch_size}",)),
         *more,
@@ -143,7 +152,7 @@ def _methods(data: str, base: str, batch_size: int, *more: Method) -> tuple[Meth
             name="central",
             recipe=f"{data}_central",
             rate="client.learning_rate",
-            rates=(0.01, 0.03, 0.1),
+            rates=central,
             words=(f"users_per_client={USERS}", "augment=none"),
             private=False,
         ),
@@ -154,7 +163,7 @@ _ONE_USER = Method(
     name="one_user",
     recipe="qmnist_one_user",
     rate="server.learning_rate",
-    rates=(1.0, 3.0, 10.0),
+    rates=(0.3, 1.0, 3.0, 10.0),
 )
 DATASETS = (
     Dataset(
@@ -164,7 +173,14 @@ DATASETS = (
         classes=3856,
         k=16,
         ks=(2, 4, 8, 32),
-        methods=_methods("omniglot", "omniglot_dp", 16),
+        methods=_methods(
+            "omniglot",
+            "omniglot_dp",
+            batch_size=16,
+            updates=(1.0, 3.0, 5.0, 10.0),
+            gradients=(0.03, 0.1, 0.3, 1.0),
+            central=(0.003, 0.01, 0.03, 0.1),
+        ),
     ),
     Dataset(
         name="qmnist",
@@ -172,8 +188,16 @@ DATASETS = (
         images=32,
         classes=10,
         k=8,
-        ks=(1, 2, 4, 16),
-        methods=_methods("qmnist", "qmnist_writers", 32, _ONE_USER),
+        ks=(2, 4, 16),
+        methods=_methods(
+            "qmnist",
+            "qmnist_writers",
+            _ONE_USER,
+            batch_size=32,
+            updates=(1.0, 3.0, 10.0, 30.0),
+            gradients=(0.1, 0.3, 1.0, 3.0),
+            central=(0.01, 0.03, 0.1, 0.3),
+        ),
     ),
 )
 

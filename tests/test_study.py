@@ -99,23 +99,23 @@ def test_the_best_rate_trains_the_rest_and_finished_points_are_kept(study, every
     assert not state.failed
     reports = {point.name: state.report(point.name) for point in every if point.group != "tuning"}
     rates = {name: report["metrics"]["recall@far=0.001"] for name, report in reports.items()}
-    assert rates == {name: pytest.approx(0.001 if "central" in name else 0.1) for name in rates}
+    assert rates == {name: pytest.approx(0.003 if "central" in name else 0.3) for name in rates}
     finish(study, every, tmp_path, fake(calls))
     assert len(calls) == len(every)  # nothing ran again
     page = study.write(state, every, tmp_path / "docs").read_text()
-    assert "| DP-FedEmb | – | – | 0.100 (n = 1) | – | 0.100 (n = 1) |" in page
-    assert "| Before the first round |  |  |  |  | 0.020 (n = 1) |" in page
-    assert "| k = 2 | 0.100 (n = 1) | 0.200 (n = 1) | +0 % |" in page
+    assert "| DP-FedEmb | – | 0.300 (n = 1) | – | 0.300 (n = 1) |" in page
+    assert "| Before the first round |  |  |  | 0.020 (n = 1) |" in page
+    assert "| k = 2 | 0.300 (n = 1) | 0.600 (n = 1) | +0 % |" in page
     assert (tmp_path / "docs" / "study" / "points.csv").read_text().count("\n") == len(every) + 1
 
 
 def test_failed_points_are_listed_and_sink_nothing_else(study, every, tmp_path):
     """A rate that fails is out of the choice; a point that fails is tried again by the next call."""
     calls = []
-    state = finish(study, every, tmp_path, fake(calls, broken=("rate10", "k_2/eps1/seed0")))
+    state = finish(study, every, tmp_path, fake(calls, broken=("rate30", "k_2/eps1/seed0")))
     assert len(calls) == len(every)
-    assert {name.rsplit("/", 1)[-1] for name in state.failed} == {"rate10", "seed0"}
+    assert {name.rsplit("/", 1)[-1] for name in state.failed} == {"rate30", "seed0"}
     assert all("exit code 2: fedemb: out of luck" in why for why in state.failed.values())
-    assert state.report("qmnist/fedemb/methods/clean/seed0")["metrics"]["recall@far=0.001"] == pytest.approx(0.03)
+    assert state.report("qmnist/fedemb/methods/clean/seed0")["metrics"]["recall@far=0.001"] == pytest.approx(0.1)
     assert not finish(study, every, tmp_path, fake(calls)).failed
     assert len(calls) == len(every) + 2
