@@ -84,8 +84,8 @@ MUTANTS = (
     Mutant(
         name="clipping forgotten where updates are added up",
         file="privacy/clipping.py",
-        old="add_(value[slot], alpha=factor)",
-        new="add_(value[slot])",
+        old="part.add_(more.double(), alpha=factor)",
+        new="part.add_(more.double())",
         tests=(CLIPPING,),
     ),
     Mutant(

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from fedemb.core.types import Params
 
+_CACHED = 2**16  # numbers
+
 
 def add(left: Params, right: Params) -> Params:
     """left + right; the same names in both."""
@@ -43,13 +45,16 @@ def zeros_like(params: Params, dtype: torch.dtype | None = None) -> Params:
 
 def norm(params: Params) -> Tensor:
     """Global l2 norm [], accumulated in float64."""
-    lengths = [torch.linalg.vector_norm(_real(value), dtype=torch.float64) for value in params.values()]
+    lengths = [torch.linalg.vector_norm(piece.double()) for value in params.values() for piece in pieces(value)]
     return torch.linalg.vector_norm(torch.stack(lengths)) if lengths else torch.zeros((), dtype=torch.float64)
 
 
-def _real(value: Tensor) -> Tensor:
-    """Integers as float64, other numbers as they are."""
-    return value if value.is_floating_point() else value.double()
+def pieces(value: Tensor) -> Sequence[Tensor]:
+    """Views of consecutive rows, together the value: on a CPU of a size that a core's cache holds as float64."""
+    if value.device.type != "cpu" or value.dim() == 0:
+        return (value,)
+    rows = _CACHED * len(value) // max(value.numel(), 1)
+    return value.split(max(rows, 1))  # type: ignore[no-untyped-call, no-any-return]
 
 
 def split(params: Params, belongs: Callable[[str], bool]) -> tuple[Params, Params]:

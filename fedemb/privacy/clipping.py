@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from fedemb.core import check
-from fedemb.core.params import add_to, norm, to
+from fedemb.core.params import add_to, norm, pieces
 from fedemb.core.types import Params
 
 _ROUNDING = 2.0**-22  # covers the rounding of the norm, of the products and of the sum over clients
@@ -109,13 +109,15 @@ class FlatClipping(Clipping):
         return clip(update, self.clip_norm)
 
     def add_to(self, total: Params, updates: Params) -> Tensor:
-        """The same, with half the passes over memory: products go to the total as they are made."""
-        wide = to(updates, dtype=torch.float64)
-        lengths = vmap(norm)(wide)
-        for slot, factor in enumerate(_factor(lengths, self.clip_norm).tolist()):
+        """The same, piece by piece while a piece is in the cache."""
+        count = len(next(iter(updates.values())))
+        each = [{name: value[slot] for name, value in updates.items()} for slot in range(count)]
+        lengths = torch.stack([norm(update) for update in each])
+        for update, factor in zip(each, _factor(lengths, self.clip_norm).tolist(), strict=True):
             if factor:  # else it is not finite, and 0 times that is not 0
-                for name, value in wide.items():
-                    total[name].add_(value[slot], alpha=factor)
+                for name, value in update.items():
+                    for part, more in zip(pieces(total[name]), pieces(value), strict=True):
+                        part.add_(more.double(), alpha=factor)
         return lengths
 
 

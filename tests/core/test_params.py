@@ -85,3 +85,29 @@ def test_arguments_are_left_alone():
     for result in (params.add(p, q), params.sub(p, q), params.scale(p, 3.0), params.lerp(p, q, 0.5)):
         result["a"].add_(100)
     assert (p["a"].item(), q["a"].item()) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (0,), (0, 3), (3, 0), (5,), (2**18,), (3, 2**16 + 1), (300, 1000), (7, 5, 100, 100)]
+)
+def test_pieces_are_views_that_together_are_the_value(shape):
+    value = torch.zeros(shape)
+    parts = params.pieces(value)
+    for part in parts:
+        part.add_(1.0)
+    assert value.eq(1.0).all()  # what is done to all pieces is done to the value, once
+    assert sum(part.numel() for part in parts) == value.numel()
+    most = 2**16 if value.dim() and value[:1].numel() <= 2**16 else value[:1].numel() if value.dim() else 1
+    assert max(part.numel() for part in parts) <= most
+
+
+def test_pieces_of_another_layout_are_views_too():
+    value = torch.zeros(64, 32, 9, 9).to(memory_format=torch.channels_last)
+    for part in params.pieces(value):
+        part.add_(1.0)
+    assert value.eq(1.0).all()
+
+
+def test_norm_over_many_pieces_is_that_of_the_whole():
+    value = torch.randn(300, 1000, generator=torch.Generator().manual_seed(0))
+    assert float(params.norm({"a": value})) == pytest.approx(float(value.double().norm()), rel=1e-12)

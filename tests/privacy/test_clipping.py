@@ -176,3 +176,13 @@ def test_what_is_added_is_no_longer_than_the_clip_norm(entries, clip_norm):
     total = {"a": torch.zeros(len(entries), dtype=torch.float64)}
     FlatClipping(clip_norm=clip_norm).add_to(total, {"a": torch.tensor([entries], dtype=torch.float32)})
     assert length(total) <= clip_norm
+
+
+def test_large_updates_are_added_whole():
+    """They go to the total in pieces: none is left out, none comes twice, and all have one factor."""
+    draw = torch.randn(2, 300, 1000, generator=torch.Generator().manual_seed(0))
+    total = {"a": torch.zeros(300, 1000, dtype=torch.float64)}
+    lengths = FlatClipping(clip_norm=0.5).add_to(total, {"a": draw})
+    wanted = sum(0.5 * each.double() / each.double().norm() for each in draw)
+    torch.testing.assert_close(total["a"], wanted, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(lengths, draw.double().flatten(1).norm(dim=1))
