@@ -1,17 +1,16 @@
 """Sphinx makes the site from docs/*.md and from fedemb's docstrings: scripts/docs.sh."""
 
 import sys
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "ext"))
 
 project = "fedemb"
 author = "the fedemb authors"
-release = version("fedemb")
+release = metadata.version("fedemb")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "docstrings", "verb_help"]
 exclude_patterns = ["_build", "ext"]
-suppress_warnings = ["toc.empty_glob"]  # docs/study.md is made by scripts/study.py, and may not be there yet
 
 myst_heading_anchors = 3
 highlight_language = "text"

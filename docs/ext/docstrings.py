@@ -84,9 +84,9 @@ def escaped(text: str) -> str:
     pieces = text.split("`")
     if len(pieces) % 2 == 0:
         return _plain(text.replace("`", "'"))
-    return "".join(_plain(piece) if i % 2 == 0 else rf"\ ``{piece}``\ " for i, piece in enumerate(pieces))
+    return "".join(rf"\ ``{piece}``\ " if i % 2 and piece else _plain(piece) for i, piece in enumerate(pieces))
 
 
 def _plain(text: str) -> str:
-    special = re.sub(r"([\\*|])|_(?!\w)", lambda found: f"\\{found[0]}", text)
+    special = re.sub(r"[\\*|_]", lambda found: f"\\{found[0]}", text)
     return _ARXIV.sub(r"`arXiv:\1 <https://arxiv.org/abs/\1>`__", special)
