@@ -4,6 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
 
-python -c 'import furo, myst_parser, sphinx' 2>/dev/null || python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
 sphinx-build -W --keep-going -q -b html docs docs/_build/html "$@"
 echo "docs/_build/html/index.html"

@@ -35,6 +35,7 @@ FILES = {
 # What a command that is marked "  # needs ..." needs: a module that may not be there; None where tests never have it.
 NEEDED = {
     "fedemb[sweep]": "hydra_plugins.hydra_optuna_sweeper",
+    "fedemb[transformers]": "transformers",
     "fedemb[mlflow]": "mlflow",
     "fedemb[wandb]": "wandb",
     "Slurm": None,
