@@ -18,11 +18,17 @@ _COLUMNS = re.compile(r"\S {3,}\S")
 def setup(app):
     """For Sphinx."""
     app.connect("autodoc-process-docstring", _processed)
+    app.connect("autodoc-process-signature", _without_a_protocols)
     return {"parallel_read_safe": True}
 
 
 def _processed(app, what, name, obj, options, lines):
     lines[:] = to_rst(lines)
+
+
+def _without_a_protocols(app, what, name, obj, options, signature, result):
+    """A protocol is not made, and its (*args, **kwargs) says nothing."""
+    return ("", None) if getattr(obj, "_is_protocol", False) else None
 
 
 def to_rst(lines: Iterable[str]) -> list[str]:
