@@ -1,9 +1,14 @@
-"""Every command in the README and in docs/ runs, and every example in a page or a docstring is true."""
+"""Every command in the README and in docs/ runs, and every example in a page or a docstring is true.
+
+Commands that are marked "  # needs ..." run where that is there. What no test has (downloads, clusters) is composed
+alone: groups, options and keys exist. Blocks that begin with "# <path>" are files, written before the commands run.
+"""
 
 import doctest
 import importlib.util
 import pkgutil
 import re
+import runpy
 import shlex
 import subprocess
 from itertools import pairwise
@@ -11,49 +16,74 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import fedemb
+from fedemb.cli.main import VERBS, overrides
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = {page.relative_to(ROOT).as_posix(): page.read_text() for page in (README, *sorted(ROOT.glob("docs/*.md")))}
+FOUND = sorted(path for path in ROOT.glob("docs/**/*.md") if "_build" not in path.parts)
+PAGES = {page.relative_to(ROOT).as_posix(): page.read_text() for page in (README, *FOUND)}
 BLOCKS = {name: re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL) for name, text in PAGES.items()}
-
+NAMED = re.compile(r"(?:# @package \w+\n)?# ([\w/]+\.(?:py|yaml))\n")
+FILES = {
+    name: {found[1]: block for _, block in blocks if (found := NAMED.match(block))} for name, blocks in BLOCKS.items()
+}
 
 # What a command that is marked "  # needs ..." needs: a module that may not be there; None where tests never have it.
 NEEDED = {
     "fedemb[sweep]": "hydra_plugins.hydra_optuna_sweeper",
+    "fedemb[transformers]": "transformers",
     "fedemb[mlflow]": "mlflow",
     "fedemb[wandb]": "wandb",
     "Slurm": None,
+    "Flower's simulation": None,
+    "a download": None,
+    "several machines": None,
+    "several processes": None,
+    "your images": None,
 }
 
 
-def commands(block):
-    """The commands of a bash block, without comments."""
-    return [line.split("  #")[0].strip() for line in block.splitlines() if line.strip() and can_run(line)]
+def lines_of(blocks):
+    """(command, what it needs or None) for each line of the bash blocks."""
+    for language, block in blocks:
+        for line in block.splitlines() if language == "bash" else []:
+            if line.strip():
+                marked = re.search(r"  # needs (.+)$", line)
+                yield line.split("  #")[0].strip(), marked and marked[1]
 
 
-def can_run(line):
-    """Is what the line needs here? An unknown need is a mistake of the page."""
-    marked = re.search(r"  # needs (\S+)$", line)
-    module = NEEDED[marked[1]] if marked else "fedemb"
+def can_run(need):
+    """Is what a line needs here? An unknown need is a mistake of the page."""
+    module = NEEDED[need] if need else "fedemb"
     if module is None or importlib.util.find_spec(module.split(".")[0]) is None:
         return False
     return importlib.util.find_spec(module) is not None
 
 
-COMMANDS = {
-    name: [command for language, block in blocks if language == "bash" for command in commands(block)]
-    for name, blocks in BLOCKS.items()
-}
-SCRIPTS = sorted({c for listed in COMMANDS.values() for c in listed if not c.startswith("fedemb ")})
-PRINTED = [
-    (commands(block)[-1], text)
-    for blocks in BLOCKS.values()
-    for (language, block), (following, text) in pairwise(blocks)
-    if (language, following) == ("bash", "text") and commands(block)[-1].startswith("fedemb ")
-]
+def own(page, command):
+    """Does the command run a file that the page shows?"""
+    return shlex.split(command)[1] in FILES[page]
+
+
+COMMANDS = {name: [line for line, need in lines_of(blocks) if can_run(need)] for name, blocks in BLOCKS.items()}
+COMPOSED = sorted({line for blocks in BLOCKS.values() for line, need in lines_of(blocks) if need and not NEEDED[need]})
+SCRIPTS = sorted(
+    {c for page, listed in COMMANDS.items() for c in listed if not c.startswith("fedemb ") and not own(page, c)}
+)
+PRINTED = sorted(
+    {
+        (last, text)
+        for blocks in BLOCKS.values()
+        for block, (following, text) in pairwise(blocks)
+        if (block[0], following) == ("bash", "text")
+        for last in [list(lines_of([block]))[-1][0]]
+        if last.startswith("fedemb ")
+    }
+)
 QUICK = ("recipe=synthetic", "rounds=2", "users_per_round=4", "users_per_client=2", "evaluate_every=2")
 
 
@@ -62,9 +92,15 @@ def test_pages_are_finished(page):
     assert "@@" not in PAGES[page]
 
 
-def test_the_readme_has_commands():
+def test_the_readme_has_commands_and_is_four_screens():
     assert any(command.startswith("fedemb train") for command in COMMANDS["README.md"])
     assert any(command.startswith("bash scripts/demo.sh") for command in COMMANDS["README.md"])
+    assert len(PAGES["README.md"].splitlines()) <= 120
+
+
+def test_the_reference_has_every_verb():
+    verbs = set(re.findall(r"^## (\w+)$", PAGES["docs/reference/cli.md"], re.MULTILINE))
+    assert verbs == VERBS.keys()
 
 
 @pytest.mark.parametrize("command", SCRIPTS)
@@ -84,7 +120,16 @@ def test_scripts_of_the_pages_exist_and_parse(command):
 def test_commands_of_a_page_run_in_their_order(page, fedemb, tmp_path, monkeypatch):
     """The real commands; training is cut short and done on synthetic users."""
     monkeypatch.chdir(tmp_path)
-    for command in (c for c in COMMANDS[page] if c.startswith("fedemb ")):
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, text in FILES[page].items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    shown = {command for command, _ in PRINTED}  # run by a test of their own
+    for command in COMMANDS[page]:
+        if own(page, command):
+            runpy.run_path(shlex.split(command)[1])
+        if command in shown or not command.startswith("fedemb "):
+            continue
         words = shlex.split(command)[1:]
         if words[0] == "train" and ("resume=true" not in words or "-m" in words):
             words = [*(word for word in words if not word.startswith("recipe=")), *QUICK]
@@ -92,10 +137,27 @@ def test_commands_of_a_page_run_in_their_order(page, fedemb, tmp_path, monkeypat
         assert code == 0, f"{command}: {err}"
 
 
+@pytest.mark.parametrize("command", COMPOSED)
+def test_commands_that_need_more_compose(command):
+    """Every group, option and key is there; the values of a sweep are left out, and so are Hydra's own keys."""
+    words = shlex.split(command)
+    verb, *rest = words[words.index("fedemb") + 1 :]
+    given = [word for word in overrides(verb, rest) if word != "-m"]
+    parsed = OverridesParser.create().parse_overrides(given)
+    kept = [
+        word
+        for word, override in zip(given, parsed, strict=True)
+        if not override.is_sweep_override() and not override.key_or_group.startswith("hydra")
+    ]
+    with initialize_config_module("fedemb.conf", version_base="1.3"):
+        compose(verb, kept)
+
+
 @pytest.mark.parametrize(("command", "text"), PRINTED)
 def test_a_command_prints_what_the_page_shows_below_it(command, text, fedemb, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _, out, _ = fedemb(*shlex.split(command)[1:])
+    code, out, _ = fedemb(*shlex.split(command)[1:])
+    assert code == 0
     for line in text.splitlines():
         assert line in out
 
@@ -107,10 +169,10 @@ def test_sessions_of_a_page_are_true(page):
     assert doctest.DocTestRunner().run(session).failed == 0
 
 
-def test_the_python_example_of_the_readme_runs(fedemb, tmp_path, monkeypatch):
+def test_the_python_example_of_the_quick_start_runs(fedemb, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fedemb("train", *QUICK, "run=runs/a")
-    (example,) = [block for language, block in BLOCKS["README.md"] if language == "python"]
+    (example,) = [block for language, block in BLOCKS["docs/quickstart.md"] if language == "python"]
     names = {"images": torch.zeros(3, 1, 28, 28, dtype=torch.uint8)}
     exec(example, names)
     torch.testing.assert_close(names["embeddings"].norm(dim=1), torch.ones(3))
@@ -124,8 +186,28 @@ def test_recipes_named_in_a_page_exist(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_files_named_in_a_page_exist(page):
-    for path in re.findall(r"`((?:fedemb|conf|scripts|tests|data_prep|docs)/[\w/.]+)`", PAGES[page]):
+    for path in re.findall(r"`((?:fedemb|conf|scripts|tests|data_prep|docs|examples)/[\w/.]+)`", PAGES[page]):
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_of_a_page_lead_to_files(page):
+    """As a code forge follows them, from the page's own folder. Sphinx checks headings too."""
+    for path in re.findall(r"\]\((?!https?:)([^)#\s]+)", PAGES[page]):
+        assert (ROOT / page).parent.joinpath(path).is_file(), path
+
+
+@pytest.mark.filterwarnings("ignore")  # Sphinx's own; what it has to say of the pages are errors
+def test_the_site_builds_without_a_warning(tmp_path, capfd):
+    """Without writing it, and without what Hydra prints for each verb: these take a while, and make no links."""
+    build = pytest.importorskip("sphinx.cmd.build")
+    code = build.build_main(["-W", "-q", "-b", "dummy", "-D", "verb_help=0", str(ROOT / "docs"), str(tmp_path)])
+    assert code == 0, capfd.readouterr().err
+
+
+def test_the_site_shows_what_a_verb_prints():
+    printed = pytest.importorskip("verb_help").printed
+    assert "Exit code: 0 all done" in printed(["bench"])
 
 
 def test_docstring_examples():

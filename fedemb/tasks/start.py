@@ -18,8 +18,6 @@ from fedemb.privacy.events import composed
 from fedemb.privacy.ledger import Ledger
 from fedemb.privacy.mechanism import Event, NoNoise
 from fedemb.tasks.backbone import HEAD
-from fedemb.tasks.embedding import EmbeddingTask
-from fedemb.tasks.global_head import GlobalHeadTask
 from fedemb.tasks.task import Task
 
 
@@ -87,7 +85,7 @@ class PretrainedStart(Start):
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedStart(Start):
-    """From the weights that a model library publishes for the backbone.
+    """From the weights that a model library publishes for the task's `backbone`.
 
     provenance: "public" if no private data was touched; "private" otherwise, which makes this run's epsilon infinite.
     """
@@ -103,7 +101,7 @@ class PublishedStart(Start):
 
     def params(self, task: Task, seed: int) -> Params:
         """The published parameters, and those of task.init(seed) that they lack."""
-        backbone = task.backbone if isinstance(task, EmbeddingTask | GlobalHeadTask) else task
+        backbone = getattr(task, "backbone", task)
         if not isinstance(backbone, Published):
             raise ValueError(
                 f"init=published: {type(backbone).__name__} has no published weights; take model=transformers or "

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from safetensors.torch import save_file
-from small import Conv, make_task
+from small import Conv, Drift, make_task
 
 from fedemb.models.exported import save_model
 from fedemb.models.lora import LowRank
@@ -123,3 +123,22 @@ def test_published_weights_are_declared_and_only_of_models_that_have_some():
         PublishedStart(provenance="public").params(TASK, 4)
     assert PublishedStart(provenance="public").cost() is None
     assert spend([(PublishedStart(provenance="private").cost(), 1)], DELTA).epsilon == math.inf
+
+
+class OneWeight(Conv):
+    """A backbone with published weights."""
+
+    def published(self):
+        return {"w": torch.ones(3)}
+
+
+class Own(Drift):
+    """A task of somebody's own: no kin of fedemb's, but that it has a backbone."""
+
+    backbone = OneWeight()
+
+
+def test_published_weights_reach_a_task_of_somebodys_own():
+    """They only reached fedemb's: 'Own has no published weights', whatever its backbone had."""
+    params = PublishedStart(provenance="public").params(Own(pixels=3), 4)
+    assert torch.equal(params["w"], torch.ones(3))
