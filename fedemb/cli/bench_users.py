@@ -41,5 +41,6 @@ def figure(answer: Mapping[str, Any]) -> str:
     """Seconds and memory against users."""
     settings, machine = answer["settings"], answer["machine"]
     threads = "1 thread" if settings["threads"] == 1 else f"{settings['threads']} threads"
-    note = f"Medians of {settings['runs']} runs in turn, {threads}, {machine['cores']} cores, {machine['cpu']}"
+    runs = "One run each" if settings["runs"] == 1 else f"Medians of {settings['runs']} runs in turn"
+    note = f"{runs}, {threads}, {machine['cores']} cores, {machine['cpu']}"
     return scaling.figure(answer, note=note)
