@@ -200,7 +200,7 @@ def page(found, total):
 
 Written by `python scripts/study.py`: {len(found)} of {total} runs are in, {len(SEEDS)} seeds each where no n is given.
 LeNet on {SIDE}x{SIDE} pixels, embedding width {WIDTH}: small, so that all fits in three hours on two cores. Absolute
-numbers are below those of the README. All methods have the same rounds and, but for the example-level one,
+numbers are below those of [results](results.md). All methods have the same rounds and, but for the example-level one,
 {USERS} users a round (centralised: joined, without noise).
 
 **Equal ε** is that of a user in a hypothetical deployment at N = {DEPLOYED_USERS:,} with the same rounds, the same
@@ -213,7 +213,7 @@ Four learning rates were tried for each method at ε = {TUNED_AT:g} with another
 What is tuned on private data is not accounted for. Ingredients keep DP-FedEmb's rate and were not tuned again.
 
 "Before the first round" is the untrained network. The centralised model sees no more images than the others, which is
-too few for a head over all classes of Omniglot: trained until it is good, it has what the README's table says.
+too few for a head over all classes of Omniglot; [results](results.md) have it trained until it is good.
 """
     ]
     for data in DATASETS:

@@ -8,6 +8,7 @@ from pathlib import Path
 import fake_timm
 import numpy as np
 import pytest
+from filelock import FileLock
 from flower_grid import FakeGrid
 from hydra import compose, initialize_config_module
 from PIL import Image
@@ -86,6 +87,8 @@ def group_of(path):
 
 
 HUB = "{model_type: convnext, num_channels: 1, patch_size: 14, num_stages: 1, hidden_sizes: [4], depths: [1]}"
+FEW_PATCHES = ("model.size=28", "model.patch=14", "model.channels=1", "model.width=12", "model.depth=1")
+FEW_TRIALS = ("evaluation=few_shot", "model=vit", *FEW_PATCHES)  # instead of all pairs of 13,180 images
 SPANS = {"tree": "rounds_per_tree", "banded": "band"}
 OPTIONS = sorted(
     (group_of(path), path.stem)
@@ -96,13 +99,16 @@ SMALL = ("users_per_round=4", "users_per_client=2", "rounds=2", "evaluate_every=
 
 
 @pytest.fixture(scope="session")
-def omniglot(tmp_path_factory):
-    """The real data set, prepared once."""
+def omniglot(tmp_path_factory, worker_id):
+    """The real data set, prepared once for all processes of the session."""
     from fedemb.data.preparation import Request
     from fedemb.data_prep.omniglot import prepare
 
-    folder = tmp_path_factory.mktemp("data") / "omniglot"
-    prepare(Request(source=None, out=folder))
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "data" / "omniglot"
+    with FileLock(f"{folder.parent}.lock"):
+        if not folder.exists():
+            prepare(Request(source=None, out=folder))
     return folder.parent
 
 
@@ -127,10 +133,11 @@ def needs(tiny, fedemb, tmp_path, request, monkeypatch):
     def words(need, group=None, option=None):
         if need == "data":
             monkeypatch.setenv("FEDEMB_DATA", str(request.getfixturevalue("omniglot")))
-            return ["recipe=synthetic", *SMALL, f"{group}={option}"]
+            few = FEW_TRIALS if group == "test_users" else []
+            return ["recipe=synthetic", *SMALL, f"{group}={option}", *few]
         if need == "a store":
             store = [f"users.path={request.getfixturevalue('omniglot')}/omniglot"]
-            store += ["test_users=store"] if group == "test_users" else []
+            store += ["test_users=store", *FEW_TRIALS] if group == "test_users" else []
             return ["recipe=synthetic", *SMALL, "users=store", *store]
         if need == "start":
             fedemb("train", *tiny, f"run={tmp_path}/start", "rounds=1")
@@ -161,8 +168,7 @@ def needs(tiny, fedemb, tmp_path, request, monkeypatch):
             small = ("channels=1", "filters=8", "groups=8", "blocks=[1,1,1,1]")
             return [*tiny, f"{group}={option}", *(f"model.{word}" for word in small)]
         if need == "few patches":
-            small = ("size=28", "patch=14", "channels=1", "width=12", "depth=1")
-            return [*tiny, f"{group}={option}", *(f"model.{word}" for word in small)]
+            return [*tiny, f"{group}={option}", *FEW_PATCHES]
         if need == "a configuration":
             pytest.importorskip("transformers")
             return [*tiny, f"{group}={option}", f"model.config={HUB}"]
