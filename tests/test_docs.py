@@ -169,13 +169,14 @@ def test_sessions_of_a_page_are_true(page):
     assert doctest.DocTestRunner().run(session).failed == 0
 
 
-def test_the_python_example_of_the_quick_start_runs(fedemb, tmp_path, monkeypatch):
+def test_the_python_examples_of_the_quick_start_run(fedemb, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fedemb("train", *QUICK, "run=runs/a")
-    (example,) = [block for language, block in BLOCKS["docs/quickstart.md"] if language == "python"]
     names = {"images": torch.zeros(3, 1, 28, 28, dtype=torch.uint8)}
-    exec(example, names)
+    for example in (block for language, block in BLOCKS["docs/quickstart.md"] if language == "python"):
+        exec(example, names)
     torch.testing.assert_close(names["embeddings"].norm(dim=1), torch.ones(3))
+    assert names["means"].shape == (1, 2)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -13,6 +13,7 @@ from fedemb.core import check
 from fedemb.core.files import write_atomically
 from fedemb.report.chapters import OWN
 from fedemb.report.files import MISSING, write_figures
+from fedemb.report.frame import frame
 from fedemb.report.overview import overview
 from fedemb.report.runs import Run, Sweep, read_sweep
 
@@ -47,6 +48,7 @@ def run(cfg: DictConfig) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         drawn = write_figures(out / "figures", made.charts)
+        write_atomically(out / "runs.csv", frame(sweep).to_csv(index=False))
         write_atomically(out / "report.html", made.html)
     except OSError as error:
         raise ValueError(f"cannot write {out}: {error.strerror}; take another out=") from error
@@ -57,6 +59,7 @@ def run(cfg: DictConfig) -> None:
         show.print(MISSING, markup=False)
     runs = "1 run" if len(sweep.runs) == 1 else f"{len(sweep.runs)} runs"
     show.print(f"{runs}, {len(made.charts)} figures in {out / 'figures'}", markup=False)
+    show.print(f"table   {out / 'runs.csv'}", markup=False)
     show.print(f"report  {out / 'report.html'}", markup=False)
 
 

@@ -1,5 +1,6 @@
 """fedemb report from the outside: a trained run and made-up sweeps to a page and figures."""
 
+import csv
 import re
 import shutil
 
@@ -29,6 +30,8 @@ def test_a_run_becomes_a_page_with_its_test_images_and_figures(fedemb, run, tmp_
     code, out, err = fedemb("report", f"run={run}", f"out={tmp_path}/page")
     assert code == 0, err
     assert f"{tmp_path}/page/report.html" in out
+    (row,) = csv.DictReader((tmp_path / "page" / "runs.csv").read_text().splitlines())
+    assert (row["run"], row["settings.rounds"]) == (str(run), "2")
     text = made(tmp_path / "page")
     for heading in ("Over the rounds", "Extrapolation to N users", "Verification", "Nearest neighbours", "Map of"):
         assert f"<h2>{heading}" in text
