@@ -59,7 +59,7 @@ class Study:
     def words(self, point: Point):
         """The whole command of a point that can start, else None."""
         start, rate = self.out / START, self.rate(point)
-        if rate is None or ("path=START" in point.words and self.report(START) is None):
+        if rate is None or (point.needs_start and self.report(START) is None):
             return None
         return point.command(rate, str(start))
 
@@ -117,7 +117,7 @@ def projection(study, every, jobs):
 def run(study, every, jobs, deadline):
     """Points as they become ready, `jobs` at a time, until none can start or time is up."""
     todo = [p for p in every if study.report(p.name) is None]
-    needs_start = any("path=START" in p.words for p in todo) and study.report(START) is None
+    needs_start = any(p.needs_start for p in todo) and study.report(START) is None
     with ThreadPoolExecutor(jobs) as pool:
         running = {pool.submit(study.train, START, public_start()): START} if needs_start else {}
         try:

@@ -49,16 +49,18 @@ class Method:
 class Dataset:
     """One data set at the study's size. k: users of DP-FedEmb's clients; ks: other numbers.
 
-    rounds, images: of every method; images of a user that a round trains on at most.
+    images: of a user, that a round trains on at most. start: words of every run, as START is where another run lies.
+    ingredients: what DP-FedEmb can be without or with, beside its k -> its words.
     """
 
     name: str
     rounds: int
     images: int
-    classes: int
     k: int
     ks: tuple[int, ...]
+    start: tuple[str, ...] = ()
     methods: tuple[Method, ...]
+    ingredients: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,11 @@ class Point:
     rate: float | None = None
 
     @property
+    def needs_start(self) -> bool:
+        """Does it begin where `public_start` ended?"""
+        return f"path={START}" in self.command(1.0, START)
+
+    @property
     def name(self) -> str:
         """The run's folder below the study's: unique."""
         noise = "clean" if self.epsilon is None else f"eps{self.epsilon:g}"
@@ -88,6 +95,8 @@ class Point:
     def command(self, rate: float, start: str) -> list[str]:
         """The words of `fedemb train` but run=. rate: the learning rate. start: folder of the public start."""
         data, method = self.dataset, self.method
+        own = (*method.words, *self.words)
+        started = () if any(word.startswith("init=") for word in own) else data.start
         z = 0.0 if self.epsilon is None else noise_multiplier(method.sampled, data.rounds, self.epsilon)
         return [
             f"recipe={method.recipe}",
@@ -102,8 +111,7 @@ class Point:
             f"users_per_round={method.sampled}",
             f"noise_multiplier={z:.8g}",
             f"batching.max_examples_per_user={data.images}",
-            *method.words,
-            *(word.replace("START", start) for word in self.words),
+            *(word.replace("START", start) for word in (*started, *own)),
             f"{method.rate}={rate:g}",
             f"seed={self.seed}",
         ]
@@ -165,28 +173,23 @@ _ONE_USER = Method(
     rate="server.learning_rate",
     rates=(0.3, 1.0, 3.0, 10.0),
 )
+_PUBLIC = ("init=public", "path=START")
+
+
+def _ingredients(classes: int) -> dict[str, tuple[str, ...]]:
+    return {
+        "head shared": ("task=global_head", f"classes={classes}"),
+        "head rate x 1": ("client.head_lr_scale=1",),
+        "head rate x 100": ("client.head_lr_scale=100",),
+        "head first": ("client=head_first", "client.phases.head_only_steps=3"),
+    }
+
+
 DATASETS = (
     Dataset(
-        name="omniglot",
-        rounds=60,
-        images=10,
-        classes=3856,
-        k=16,
-        ks=(2, 4, 8, 32),
-        methods=_methods(
-            "omniglot",
-            "omniglot_dp",
-            batch_size=16,
-            updates=(1.0, 3.0, 5.0, 10.0),
-            gradients=(0.03, 0.1, 0.3, 1.0),
-            central=(0.003, 0.01, 0.03, 0.1),
-        ),
-    ),
-    Dataset(
         name="qmnist",
-        rounds=20,
+        rounds=30,
         images=32,
-        classes=10,
         k=8,
         ks=(2, 4, 16),
         methods=_methods(
@@ -198,6 +201,32 @@ DATASETS = (
             gradients=(0.1, 0.3, 1.0, 3.0),
             central=(0.01, 0.03, 0.1, 0.3),
         ),
+        ingredients={
+            **_ingredients(10),
+            "public start": _PUBLIC,
+            "public start, frozen convolutions": (*_PUBLIC, "frozen=[conv*]"),
+        },
+    ),
+    Dataset(
+        name="omniglot",
+        rounds=30,
+        images=10,
+        k=16,
+        ks=(2, 4, 8, 32),
+        start=_PUBLIC,
+        methods=_methods(
+            "omniglot",
+            "omniglot_dp",
+            batch_size=16,
+            updates=(0.3, 1.0, 3.0, 10.0),
+            gradients=(0.03, 0.1, 0.3, 1.0),
+            central=(0.003, 0.01, 0.03, 0.1),
+        ),
+        ingredients={
+            **_ingredients(3856),
+            "random start": ("init=random",),
+            "frozen convolutions": ("frozen=[conv*]",),
+        },
     ),
 )
 
@@ -211,11 +240,7 @@ def public_start() -> list[str]:
 def _variants(data: Dataset) -> Iterator[tuple[str, tuple[str, ...]]]:
     """What DP-FedEmb is without one ingredient, or with another, at its own tuned rate."""
     yield from ((f"k = {k}", (f"users_per_client={k}",)) for k in data.ks)
-    yield "head shared", ("task=global_head", f"classes={data.classes}")
-    yield from ((f"head rate x {scale}", (f"client.head_lr_scale={scale}",)) for scale in (1, 100))
-    yield "head first", ("client=head_first", "client.phases.head_only_steps=3")
-    yield "public start", ("init=public", "path=START")
-    yield "public start, frozen convolutions", ("init=public", "path=START", "frozen=[conv*]")
+    yield from data.ingredients.items()
 
 
 def points() -> list[Point]:
