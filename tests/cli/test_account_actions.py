@@ -7,8 +7,6 @@ import json
 import math
 import re
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from xml.etree import ElementTree
@@ -47,12 +45,6 @@ def ledger(folder: Path, *noises: float) -> Path:
     for noise in noises:
         found = found.charge(fixed_size_round(**NOISY, noise_multiplier=noise))
     return folder
-
-
-def command(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fedemb", "account", *words], capture_output=True, text=True, check=False
-    )
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -194,17 +186,17 @@ def test_rdp_writes_a_curve_that_is_sound(capsys, tmp_path):
     assert whole["renyi_epsilon"] == pytest.approx([200 * order / 2 for order in whole["orders"]], rel=1e-12)
 
 
-def test_a_torn_last_line_is_said_and_left_out(tmp_path):
+def test_a_torn_last_line_is_said_and_left_out(fedemb, tmp_path):
     folder = ledger(tmp_path / "run", 2.0, 2.0)
     path = folder / "ledger.jsonl"
     path.write_bytes(path.read_bytes() + b'{"entry": 2, "ev')
     before = path.read_bytes()
-    found = command(f"run={folder}", "format=json")
-    assert found.returncode == 0
-    assert json.loads(found.stdout)["rounds"] == 2
-    assert "last line" in found.stderr
-    assert "cut off" in found.stderr
-    assert len(found.stderr.splitlines()) == 1
+    code, out, err = fedemb("account", f"run={folder}", "format=json")
+    assert code == 0
+    assert json.loads(out)["rounds"] == 2
+    assert "last line" in err
+    assert "cut off" in err
+    assert len(err.splitlines()) == 1
     assert path.read_bytes() == before
 
 
@@ -260,14 +252,13 @@ def test_a_persons_ids_are_told(tmp_path, capsys):
         (["curve", "format=xml"], "format must be one of table, json"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_2(words, line):
+def test_mistakes_are_one_line_and_exit_2(fedemb, words, line):
     settings = [f"{key}={value}" for key, value in SETTINGS.items() if key not in {w.split("=")[0] for w in words}]
     action = [word for word in words if "=" not in word]
-    found = command(*action, *settings, *(word for word in words if "=" in word))
-    assert found.returncode == 2
-    assert found.stdout == ""
-    assert line in found.stderr
-    assert len(found.stderr.splitlines()) == 1
+    code, out, err = fedemb("account", *action, *settings, *(word for word in words if "=" in word))
+    assert (code, out) == (2, "")
+    assert line in err
+    assert len(err.splitlines()) == 1
 
 
 def test_a_charge_under_another_relation_is_refused(tmp_path):
