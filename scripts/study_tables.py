@@ -157,7 +157,7 @@ def verdict(found, data):
             larger = noisy.least_epsilon_1e6.max()
             lines.append(
                 f"* Noise for ε = {epsilon} at N = {DEPLOYED_USERS:,}, which is ε = {upper(larger)} at N = 1,000,000, "
-                f"costs DP-FedEmb {changes}; the run's own ε is {upper(noisy.own_epsilon.max())}."
+                f"changes DP-FedEmb by {changes}; the run's own ε is {upper(noisy.own_epsilon.max())}."
             )
     return "\n".join(lines) + "\n"
 
@@ -199,9 +199,10 @@ def page(found, total):
         f"""# The study: methods at equal ε
 
 Written by `python scripts/study.py`: {len(found)} of {total} runs are in, {len(SEEDS)} seeds each where no n is given.
-LeNet on {SIDE}x{SIDE} pixels, embedding width {WIDTH}: small, so that all fits in three hours on two cores. Absolute
-numbers are below those of [results](results.md). All methods have the same rounds and, but for the example-level one,
-{USERS} users a round (centralised: joined, without noise).
+LeNet on {SIDE}x{SIDE} pixels, embedding width {WIDTH}, {DATASETS[0].rounds} rounds: small, so that all fits in three
+hours on two cores. Absolute numbers are below those of [results](results.md). All methods have the same rounds and,
+but for the example-level one, {USERS} users a round (centralised: joined, without noise). On Omniglot all begin with
+the same public network, trained on characters that a program invents; on QMNIST at random.
 
 **Equal ε** is that of a user in a hypothetical deployment at N = {DEPLOYED_USERS:,} with the same rounds, the same
 noise on the mean update and all users in every round, δ = N^-1.1, certified. At one clip norm that noise is the same
@@ -212,7 +213,7 @@ Four learning rates were tried for each method at ε = {TUNED_AT:g} with another
 (`test_users.chosen={HELD_OUT}`); all numbers are from two other quarters (`{REPORTED}`). Clip norms are the recipes'.
 What is tuned on private data is not accounted for. Ingredients keep DP-FedEmb's rate and were not tuned again.
 
-"Before the first round" is the untrained network. The centralised model sees no more images than the others, which is
+"Before the first round" is what a run begins with. The centralised model sees no more images than the others, which is
 too few for a head over all classes of Omniglot; [results](results.md) have it trained until it is good.
 """
     ]

@@ -11,6 +11,8 @@ from fedemb.data.transforms import LocalLabels, ScalePixels
 from fedemb.models.cnn import FedAvgCNN, TinyCNN
 from fedemb.models.lenet import LeNet
 from fedemb.models.mobilenet import MobileNetV2
+from fedemb.models.resnet import ResNet
+from fedemb.models.vit import ViT
 from fedemb.tasks.classification import ClassificationTask
 from fedemb.tasks.embedding import EmbeddingTask
 from fedemb.tasks.heads import SoftmaxHead
@@ -56,9 +58,13 @@ _dp_fedemb = partial(  # the clients' settings as in conf/recipe/emnist.yaml: Xu
 PEERS = {"tiny": _cifar(model=TinyCNN), "cnn": _cifar(model=FedAvgCNN)}
 """What simulators are compared on."""
 
+_photographs = partial(_dp_fedemb, users=16, images=8, shape=(3, 224, 224), clients=4, users_per_client=2)
+
 RECIPES = {
     "lenet": _dp_fedemb(model=LeNet, users=512, images=20, shape=(1, 28, 28), clients=32, users_per_client=8),
-    "mobilenet": _dp_fedemb(model=MobileNetV2, users=16, images=8, shape=(3, 224, 224), clients=4, users_per_client=2),
+    "mobilenet": _photographs(model=MobileNetV2),
+    "resnet50": _photographs(model=ResNet),
+    "vit": _photographs(model=ViT),
 }
 """DP-FedEmb's own: few users, as their number does not change a round."""
 

@@ -94,7 +94,7 @@ def test_the_parts_of_a_round(fedemb, monkeypatch, tmp_path):
         (["ways=[plain,plain]"], "each once"),
         (["ways=pfl"], "pfl needs peers.pfl="),
         (["suite=recipes", "ways=[plain]"], "ways must list some of sequential, vectorised, distributed_2"),
-        (["suite=recipes", "models=[tiny]"], "models must list some of lenet, mobilenet"),
+        (["suite=recipes", "models=[tiny]"], "models must list some of lenet, mobilenet, resnet50, vit"),
         (["suite=engine", "ways=[plain]"], "ways must list some of sequential, vectorised"),
         (["models=[]"], "models must list some of tiny, cnn"),
         (["rounds=0"], "rounds must be a whole number of at least 1"),
