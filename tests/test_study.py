@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 
+from fedemb.core.files import write_atomically
 from fedemb.privacy.accounting import default_delta, epsilon
 from fedemb.privacy.events import fixed_size_round
 from fedemb.privacy.extrapolation import Simulation, least_epsilon
@@ -80,7 +81,7 @@ def fake(calls, broken=()):
             "command": " ".join(command),
         }
         (run / "metrics.csv").write_text("round,recall@far=0.001,recall@1\n0,0.02,0.3\n20,0.5,0.6\n")
-        (run / "report.json").write_text(json.dumps(report))
+        write_atomically(run / "report.json", json.dumps(report))  # as runs do: another thread looks for it
         return 0
 
     return launch
