@@ -89,6 +89,11 @@ def cell(values):
     return f"{values.mean():.3f}{spread}" + (f" (n = {len(values)})" if len(values) < len(SEEDS) else "")
 
 
+def measured(found, data, group):
+    """Is any run of these in?"""
+    return ((found.dataset == data.name) & (found.group == group)).any()
+
+
 def chosen(found, data, method, epsilon):
     """The method's own points, without variants."""
     same = (found.dataset == data.name) & (found.method == method) & (found.epsilon == epsilon)
@@ -218,13 +223,18 @@ too few for a head over all classes of Omniglot; [results](results.md) have it t
 """
     ]
     for data in DATASETS:
-        parts.append(f"## {TITLES[data.name]}\n\n### Utility at equal ε\n")
+        parts.append(f"## {TITLES[data.name]}\n")
+        if not measured(found, data, "methods"):
+            parts.append("Not run yet.\n")
+            continue
+        parts.append("### Utility at equal ε\n")
         for metric, label in METRICS.items():
             parts.append(f"{label}:\n\n{at_equal_epsilon(found, data, metric)}")
         parts.append(f"![frontier](study/{data.name}_frontier.svg) ![methods](study/{data.name}_methods.svg)\n")
         parts.append(f"### Drop against non-private\n\n{METRICS[MAIN]}:\n\n{drops(found, data, MAIN)}")
         parts.append(f"{verdict(found, data)}")
-        parts.append(f"### What each ingredient gives\n\nAt ε = {TUNED_AT:g}.\n\n{ingredients(found, data)}")
+        given = ingredients(found, data) if measured(found, data, "ingredients") else "Not run yet.\n"
+        parts.append(f"### What each ingredient gives\n\nAt ε = {TUNED_AT:g}.\n\n{given}")
     parts.append(
         "No run of Omniglot has one user a client: there a user is one class, and a softmax over one class learns "
         "nothing.\n"
@@ -237,7 +247,7 @@ def write(study, every, docs):
     found, folder = frame(study, every), docs / "study"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "points.csv", found.to_csv(index=False, float_format="%.6g"))
-    for data in DATASETS:
+    for data in (data for data in DATASETS if measured(found, data, "methods")):
         for kind, svg in (("frontier", frontier(found, data)), ("methods", bars(found, data))):
             if svg:
                 write_atomically(folder / f"{data.name}_{kind}.svg", svg)
