@@ -45,10 +45,11 @@ def run(cfg: DictConfig) -> None:
         asked=cfg.individuals == "always",
         notes=notes,
     )
+    table = frame(sweep).to_csv(index=False)
     try:
         out.mkdir(parents=True, exist_ok=True)
         drawn = write_figures(out / "figures", made.charts)
-        write_atomically(out / "runs.csv", frame(sweep).to_csv(index=False))
+        write_atomically(out / "runs.csv", table)
         write_atomically(out / "report.html", made.html)
     except OSError as error:
         raise ValueError(f"cannot write {out}: {error.strerror}; take another out=") from error
