@@ -221,5 +221,5 @@ def _clipped_sum(
     """The sum of clipped updates; no diagnostics are kept."""
     total = zeros_like(shared, dtype=torch.float64)
     for update in updates:
-        total = add(total, clipping(update)[0])
+        clipping.add_to(total, {name: value[None] for name, value in update.items()})
     return total, Diagnostics(norms=torch.zeros(0), losses=torch.zeros(0), examples=torch.zeros(0))
