@@ -26,7 +26,7 @@ from study_points import START, Point, points, public_start
 from study_tables import write
 
 RUNNING = set()  # processes
-METRIC = "recall@far=0.001"  # of which the best tuned rate has most
+METRIC = "recall@far=0.001"  # of which the best candidate has most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,21 +47,21 @@ class Study:
         with (self.out / name / "metrics.csv").open(encoding="utf-8", newline="") as rows:
             return next(csv.DictReader(rows))
 
-    def rate(self, point: Point):
-        """The learning rate that a point trains with, or None as long as it is not chosen yet."""
-        if point.rate is not None:
-            return point.rate
+    def candidate(self, point: Point):
+        """The tuned words that a point trains with, or None as long as they are not chosen yet."""
+        if point.candidate is not None:
+            return point.candidate
         tried = [p for p in points() if p.group == "tuning" and (p.dataset, p.method) == (point.dataset, point.method)]
-        scores = {p.rate: utility(report["metrics"], METRIC) for p in tried if (report := self.report(p.name))}
-        waiting = [p for p in tried if p.rate not in scores and p.name not in self.failed]
+        scores = {p.candidate: utility(report["metrics"], METRIC) for p in tried if (report := self.report(p.name))}
+        waiting = [p for p in tried if p.candidate not in scores and p.name not in self.failed]
         return None if waiting or not scores else max(scores, key=scores.get)
 
     def words(self, point: Point):
         """The whole command of a point that can start, else None."""
-        start, rate = self.out / START, self.rate(point)
-        if rate is None or (point.needs_start and self.report(START) is None):
+        candidate = self.candidate(point)
+        if candidate is None or (point.needs_start and self.report(START) is None):
             return None
-        return point.command(rate, str(start))
+        return point.command(candidate, str(self.out / START))
 
     def train(self, name, words):
         """One run, from wherever it was left; a failure is kept in `failed`."""

@@ -5,7 +5,7 @@ on the mean update alone, and so does the utility that is measured here on far f
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,8 +14,8 @@ from fedemb.privacy.calibration import solve_noise_multiplier
 from fedemb.privacy.events import fixed_size_round
 
 DEPLOYED_USERS = 100_000
-EPSILONS = (0.25, 1.0, 3.0)
-TUNED_AT = 1.0  # the ε at which learning rates are chosen and ingredients compared
+EPSILONS = (0.5, 1.0, 4.0)
+TUNED_AT = 1.0  # the ε at which candidates are chosen and ingredients compared
 SEEDS = (0, 1, 2)
 TUNING_SEED = 100
 USERS, EXAMPLES = 64, 128  # a round; EXAMPLES where an image is a user
@@ -26,7 +26,7 @@ START = "start"
 _SMALL = (
     f"model.size={SIDE}",
     f"embedding_width={WIDTH}",
-    "server.ema_decay=0",
+    "server.ema_decay=0.9",
     "checkpoint_every=10",
     "device=cpu",
 )
@@ -34,12 +34,11 @@ _SMALL = (
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A recipe that is compared. rate: the key that is tuned, rates: its candidates. sampled: users a round."""
+    """A recipe that is compared. candidates: the words that tuning chooses among. sampled: users a round."""
 
     name: str
     recipe: str
-    rate: str
-    rates: tuple[float, ...]
+    candidates: tuple[tuple[str, ...], ...]
     words: tuple[str, ...] = ()
     sampled: int = USERS
     private: bool = True
@@ -67,7 +66,7 @@ class Dataset:
 class Point:
     """One run. group: "tuning", "methods" or "ingredients". epsilon: of the deployment; None without noise.
 
-    variant: what differs from the method; "" for nothing. rate: of a tuning run; None for the tuned one.
+    variant: what differs from the method; "" for nothing. candidate: of a tuning run; None for the chosen one.
     """
 
     group: str
@@ -77,23 +76,23 @@ class Point:
     seed: int
     variant: str = ""
     words: tuple[str, ...] = ()
-    rate: float | None = None
+    candidate: tuple[str, ...] | None = None
 
     @property
     def needs_start(self) -> bool:
         """Does it begin where `public_start` ended?"""
-        return f"path={START}" in self.command(1.0, START)
+        return f"path={START}" in self.command((), START)
 
     @property
     def name(self) -> str:
         """The run's folder below the study's: unique."""
         noise = "clean" if self.epsilon is None else f"eps{self.epsilon:g}"
-        last = f"seed{self.seed}" if self.rate is None else f"rate{self.rate:g}"
+        last = f"seed{self.seed}" if self.candidate is None else " ".join(map(_short, self.candidate))
         parts = [self.dataset.name, self.method.name, self.group, self.variant, noise, last]
         return "/".join(re.sub(r"[^a-z0-9.]+", "_", part.lower()) for part in parts if part)
 
-    def command(self, rate: float, start: str) -> list[str]:
-        """The words of `fedemb train` but run=. rate: the learning rate. start: folder of the public start."""
+    def command(self, candidate: Sequence[str], start: str) -> list[str]:
+        """The words of `fedemb train` but run=. start: folder of the public start."""
         data, method = self.dataset, self.method
         own = (*method.words, *self.words)
         started = () if any(word.startswith("init=") for word in own) else data.start
@@ -112,9 +111,15 @@ class Point:
             f"noise_multiplier={z:.8g}",
             f"batching.max_examples_per_user={data.images}",
             *(word.replace("START", start) for word in (*started, *own)),
-            f"{method.rate}={rate:g}",
+            *candidate,
             f"seed={self.seed}",
         ]
+
+
+def _short(word: str) -> str:
+    """ "server.learning_rate=3" -> "learning rate 3"; for names."""
+    key, value = word.split("=", 1)
+    return f"{key.rsplit('.', 1)[-1]} {value}"
 
 
 @cache
@@ -133,46 +138,16 @@ def noise_multiplier(sampled: int, rounds: int, epsilon: float) -> float:
     return everybody * sampled / DEPLOYED_USERS
 
 
-def _methods(
-    data: str,
-    base: str,
-    *more: Method,
-    batch_size: int,
-    updates: tuple[float, ...],
-    gradients: tuple[float, ...],
-    central: tuple[float, ...],
-) -> tuple[Method, ...]:
-    """updates, gradients, central: rates of the server for either, and of the centralised steps; as many for each."""
-    server = "server.learning_rate"
-    return (
-        Method(name="fedemb", recipe=base, rate=server, rates=updates, words=(f"batching.batch_size={batch_size}",)),
-        *more,
-        Method(name="fedavg", recipe=f"{data}_fedavg", rate=server, rates=updates),
-        Method(name="dpsgd", recipe=f"{data}_dpsgd", rate=server, rates=gradients),
-        Method(
-            name="examples",
-            recipe=f"{data}_examples",
-            rate=server,
-            rates=gradients,
-            sampled=EXAMPLES,
-        ),
-        Method(
-            name="central",
-            recipe=f"{data}_central",
-            rate="client.learning_rate",
-            rates=central,
-            words=(f"users_per_client={USERS}", "augment=none"),
-            private=False,
-        ),
-    )
+def _grid(batches: Sequence[int], rates: Sequence[float]) -> tuple[tuple[str, ...], ...]:
+    return tuple((f"batching.batch_size={b}", f"server.learning_rate={r:g}") for b in batches for r in rates)
 
 
-_ONE_USER = Method(
-    name="one_user",
-    recipe="qmnist_one_user",
-    rate="server.learning_rate",
-    rates=(0.3, 1.0, 3.0, 10.0),
-)
+def _rates(key: str, *rates: float) -> tuple[tuple[str, ...], ...]:
+    return tuple((f"{key}={rate:g}",) for rate in rates)
+
+
+_SERVER, _CLIENT = "server.learning_rate", "client.learning_rate"
+_JOINED = (f"users_per_client={USERS}", "augment=none")  # the centralised steps of a round
 _PUBLIC = ("init=public", "path=START")
 
 
@@ -185,50 +160,61 @@ def _ingredients(classes: int) -> dict[str, tuple[str, ...]]:
     }
 
 
-DATASETS = (
-    Dataset(
-        name="qmnist",
-        rounds=30,
-        images=32,
-        k=8,
-        ks=(2, 4, 16),
-        methods=_methods(
-            "qmnist",
-            "qmnist_writers",
-            _ONE_USER,
-            batch_size=32,
-            updates=(1.0, 3.0, 10.0, 30.0),
-            gradients=(0.1, 0.3, 1.0, 3.0),
-            central=(0.01, 0.03, 0.1, 0.3),
+QMNIST = Dataset(
+    name="qmnist",
+    rounds=40,
+    images=32,
+    k=8,
+    ks=(2, 4, 16),
+    methods=(
+        Method(name="fedemb", recipe="qmnist_writers", candidates=_grid((8, 16), (3, 6))),
+        Method(name="one_user", recipe="qmnist_one_user", candidates=_grid((4, 8), (1, 4))),
+        Method(name="fedavg", recipe="qmnist_fedavg", candidates=_grid((4, 8), (4, 8))),
+        Method(name="dpsgd", recipe="qmnist_dpsgd", candidates=_rates(_SERVER, 0.5, 1, 1.5, 2)),
+        Method(name="examples", recipe="qmnist_examples", candidates=_rates(_SERVER, 2, 4, 8, 16), sampled=EXAMPLES),
+        Method(
+            name="central",
+            recipe="qmnist_central",
+            candidates=_rates(_CLIENT, 0.03, 0.06, 0.1, 0.2),
+            words=_JOINED,
+            private=False,
         ),
-        ingredients={
-            **_ingredients(10),
-            "public start": _PUBLIC,
-            "public start, frozen convolutions": (*_PUBLIC, "frozen=[conv*]"),
-        },
     ),
-    Dataset(
-        name="omniglot",
-        rounds=30,
-        images=10,
-        k=16,
-        ks=(2, 4, 8, 32),
-        start=_PUBLIC,
-        methods=_methods(
-            "omniglot",
-            "omniglot_dp",
-            batch_size=16,
-            updates=(0.3, 1.0, 3.0, 10.0),
-            gradients=(0.03, 0.1, 0.3, 1.0),
-            central=(0.003, 0.01, 0.03, 0.1),
-        ),
-        ingredients={
-            **_ingredients(3856),
-            "random start": ("init=random",),
-            "frozen convolutions": ("frozen=[conv*]",),
-        },
-    ),
+    ingredients={
+        **_ingredients(10),
+        "public start": _PUBLIC,
+        "public start, frozen convolutions": (*_PUBLIC, "frozen=[conv*]"),
+    },
 )
+OMNIGLOT = Dataset(
+    name="omniglot",
+    rounds=40,
+    images=20,
+    k=8,
+    ks=(2, 4, 16, 32),
+    start=_PUBLIC,
+    methods=(
+        Method(name="fedemb", recipe="omniglot_dp", candidates=_grid((8, 16), (3, 5)), words=("users_per_client=8",)),
+        Method(name="fedavg", recipe="omniglot_fedavg", candidates=_grid((5, 10), (0.3, 3))),
+        Method(name="dpsgd", recipe="omniglot_dpsgd", candidates=_rates(_SERVER, 0.1, 0.3, 1, 3)),
+        Method(
+            name="examples", recipe="omniglot_examples", candidates=_rates(_SERVER, 0.1, 0.3, 1, 3), sampled=EXAMPLES
+        ),
+        Method(
+            name="central",
+            recipe="omniglot_central",
+            candidates=_rates(_CLIENT, 0.003, 0.01, 0.03, 0.1),
+            words=_JOINED,
+            private=False,
+        ),
+    ),
+    ingredients={
+        **_ingredients(3856),
+        "random start": ("init=random",),
+        "frozen convolutions": ("frozen=[conv*]",),
+    },
+)
+DATASETS = (QMNIST, OMNIGLOT)
 
 
 def public_start() -> list[str]:
@@ -237,46 +223,46 @@ def public_start() -> list[str]:
     return ["recipe=procedural", *_SMALL, *size, "rounds=40", "noise_multiplier=0", "method='Public start'", "seed=0"]
 
 
-def _variants(data: Dataset) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """What DP-FedEmb is without one ingredient, or with another, at its own tuned rate."""
-    yield from ((f"k = {k}", (f"users_per_client={k}",)) for k in data.ks)
-    yield from data.ingredients.items()
-
-
 def points() -> list[Point]:
-    """All of them: rates, one seed of everything, the methods of the other seeds, their ingredients."""
-    tuning = [
-        Point(
-            group="tuning",
-            dataset=data,
-            method=method,
-            epsilon=TUNED_AT if method.private else None,
-            seed=TUNING_SEED,
-            rate=rate,
-        )
-        for data in DATASETS
-        for method in data.methods
-        for rate in method.rates
-    ]
-    found = []
-    for seed in SEEDS:
-        for data in DATASETS:
-            for method in data.methods:
-                for epsilon in (None, *EPSILONS) if method.private else (None,):
-                    found.append(Point(group="methods", dataset=data, method=method, epsilon=epsilon, seed=seed))
-            for variant, words in _variants(data):
-                found.append(
-                    Point(
-                        group="ingredients",
-                        dataset=data,
-                        method=data.methods[0],
-                        epsilon=TUNED_AT,
-                        seed=seed,
-                        variant=variant,
-                        words=(*words, f"method='DP-FedEmb, {variant}'"),
-                    )
-                )
+    """All of them: candidates, one seed of everything, the methods of the other seeds, their ingredients."""
+    first, *others = SEEDS
     return [
-        *tuning,
-        *sorted(found, key=lambda p: (p.seed != SEEDS[0], p.seed != SEEDS[0] and p.group == "ingredients")),
+        *(point for data in DATASETS for point in _tuning(data)),
+        *(point for data in DATASETS for point in (*_compared(data, first), *_changed(data, first))),
+        *(point for seed in others for data in DATASETS for point in _compared(data, seed)),
+        *(point for seed in others for data in DATASETS for point in _changed(data, seed)),
     ]
+
+
+def _tuning(data: Dataset) -> Iterator[Point]:
+    for method in data.methods:
+        for candidate in method.candidates:
+            yield Point(
+                group="tuning",
+                dataset=data,
+                method=method,
+                epsilon=TUNED_AT if method.private else None,
+                seed=TUNING_SEED,
+                candidate=candidate,
+            )
+
+
+def _compared(data: Dataset, seed: int) -> Iterator[Point]:
+    for method in data.methods:
+        for epsilon in (None, *EPSILONS) if method.private else (None,):
+            yield Point(group="methods", dataset=data, method=method, epsilon=epsilon, seed=seed)
+
+
+def _changed(data: Dataset, seed: int) -> Iterator[Point]:
+    """DP-FedEmb without one ingredient, or with another, as it was tuned with all."""
+    variants = {f"k = {k}": (f"users_per_client={k}",) for k in data.ks} | data.ingredients
+    for variant, words in variants.items():
+        yield Point(
+            group="ingredients",
+            dataset=data,
+            method=data.methods[0],
+            epsilon=TUNED_AT,
+            seed=seed,
+            variant=variant,
+            words=(*words, f"method='DP-FedEmb, {variant}'"),
+        )

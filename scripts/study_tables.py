@@ -1,6 +1,6 @@
 """Finished points of scripts/study.py to docs/study.md, docs/study/points.csv and figures."""
 
-import re
+import shlex
 
 import pandas as pd
 from study_points import (
@@ -58,7 +58,7 @@ def frame(study, every):
                 "variant": point.variant,
                 "epsilon": CLEAN if point.epsilon is None else f"{point.epsilon:g}",
                 "seed": point.seed,
-                "rate": float(re.findall(rf"{re.escape(point.method.rate)}=(\S+)", report["command"])[-1]),
+                "tuned": tuned(point, report),
                 **values,
                 "z": report["privacy"]["noise_multiplier"],
                 "own_epsilon": report["privacy"].get("user_epsilon", report["privacy"]["epsilon"]),
@@ -67,11 +67,17 @@ def frame(study, every):
                 "seconds": report["timing"]["seconds"],
             }
         )
-    columns = ["point", "group", "dataset", "method", "variant", "epsilon", "seed", "rate", *METRICS]
+    columns = ["point", "group", "dataset", "method", "variant", "epsilon", "seed", "tuned", *METRICS]
     columns += [UNTRAINED + key for key in METRICS]
     return pd.DataFrame(
         rows, columns=[*columns, "z", "own_epsilon", "least_epsilon_1e5", "least_epsilon_1e6", "seconds"]
     )
+
+
+def tuned(point, report):
+    """The candidate that the run's command has."""
+    words = set(shlex.split(report["command"]))
+    return " ".join(next(candidate for candidate in point.method.candidates if words.issuperset(candidate)))
 
 
 def table(header, rows):
@@ -214,9 +220,10 @@ noise on the mean update and all users in every round, δ = N^-1.1, certified. A
 for all methods, times k where k users share a virtual client. The runs' own ε are in `docs/study/points.csv` and
 protect nobody. Example-level DP-SGD has {EXAMPLES} images a round; its ε is that of a whole user, by group privacy.
 
-Four learning rates were tried for each method at ε = {TUNED_AT:g} with another seed, on a quarter of the test users
-(`test_users.chosen={HELD_OUT}`); all numbers are from two other quarters (`{REPORTED}`). Clip norms are the recipes'.
-What is tuned on private data is not accounted for. Ingredients keep DP-FedEmb's rate and were not tuned again.
+Four settings were tried for each method at ε = {TUNED_AT:g} with another seed, on a quarter of the test users
+(`test_users.chosen={HELD_OUT}`): learning rates, where clients take local steps two with two batch sizes. All numbers
+are from two other quarters (`{REPORTED}`) and of the moving average (`server.ema_decay=0.9`). Clip norms are the
+recipes'. What is tuned on private data is not accounted for. Ingredients keep what was chosen for DP-FedEmb.
 
 "Before the first round" is what a run begins with. The centralised model sees no more images than the others, which is
 too few for a head over all classes of Omniglot; [results](results.md) have it trained until it is good.

@@ -25,7 +25,7 @@ def study(monkeypatch):
 
 @pytest.fixture
 def every(study):
-    """Both methods of one data set at two levels of noise, their rates, and one ingredient."""
+    """Two methods of one data set at two levels of noise, what is tried for them, and one ingredient."""
     names = ("fedemb", "central")
     return [
         p
@@ -54,8 +54,8 @@ def test_every_kind_of_point_composes_under_a_name_of_its_own(study):
     assert len({point.name for point in every}) == len(every)
     with initialize_config_module("fedemb.conf", version_base="1.3"):
         compose("train", study.public_start())
-        for point in (p for p in every if p.seed == 0 and p.epsilon in (None, 1.0)):
-            cfg = compose("train", point.command(0.5, "runs/start"))
+        for point in (p for p in every if p.seed == 0 and p.epsilon == (1.0 if p.method.private else None)):
+            cfg = compose("train", point.command(point.method.candidates[0], "runs/start"))
             assert (cfg.rounds, cfg.users_per_round) == (point.dataset.rounds, point.method.sampled)
             assert (cfg.noise_multiplier > 0) == (point.epsilon is not None)
             assert cfg.users_per_round % cfg.users_per_client == 0
@@ -63,7 +63,7 @@ def test_every_kind_of_point_composes_under_a_name_of_its_own(study):
 
 
 def fake(calls, broken=()):
-    """Runs that finish at once; the utility is the learning rate, or 1 over it."""
+    """Runs that finish at once; the utility is the learning rate."""
 
     def launch(command, log):
         words = dict(word.lstrip("+").split("=", 1) for word in command if "=" in word)
@@ -93,30 +93,30 @@ def finish(study, every, out, launch):
     return state
 
 
-def test_the_best_rate_trains_the_rest_and_finished_points_are_kept(study, every, tmp_path):
+def test_the_best_candidate_trains_the_rest_and_finished_points_are_kept(study, every, tmp_path):
     calls = []
     state = finish(study, every, tmp_path, fake(calls))
     assert len(calls) == len(every)
     assert not state.failed
     reports = {point.name: state.report(point.name) for point in every if point.group != "tuning"}
     rates = {name: report["metrics"]["recall@far=0.001"] for name, report in reports.items()}
-    assert rates == {name: pytest.approx(0.003 if "central" in name else 0.3) for name in rates}
+    assert rates == {name: pytest.approx(0.002 if "central" in name else 0.06) for name in rates}
     finish(study, every, tmp_path, fake(calls))
     assert len(calls) == len(every)  # nothing ran again
     page = study.write(state, every, tmp_path / "docs").read_text()
-    assert "| DP-FedEmb | – | 0.300 (n = 1) | – | 0.300 (n = 1) |" in page
+    assert "| DP-FedEmb | – | 0.060 (n = 1) | – | 0.060 (n = 1) |" in page
     assert "| Before the first round |  |  |  | 0.020 (n = 1) |" in page
-    assert "| k = 2 | 0.300 (n = 1) | 0.600 (n = 1) | +0 % |" in page
+    assert "| k = 2 | 0.060 (n = 1) | 0.120 (n = 1) | +0 % |" in page
     assert (tmp_path / "docs" / "study" / "points.csv").read_text().count("\n") == len(every) + 1
 
 
 def test_failed_points_are_listed_and_sink_nothing_else(study, every, tmp_path):
-    """A rate that fails is out of the choice; a point that fails is tried again by the next call."""
+    """A candidate that fails is out of the choice; a point that fails is tried again by the next call."""
     calls = []
-    state = finish(study, every, tmp_path, fake(calls, broken=("rate30", "k_2/eps1/seed0")))
+    state = finish(study, every, tmp_path, fake(calls, broken=("learning_rate_6", "k_2/eps1/seed0")))
     assert len(calls) == len(every)
-    assert {name.rsplit("/", 1)[-1] for name in state.failed} == {"rate30", "seed0"}
+    assert len(state.failed) == 3
     assert all("exit code 2: fedemb: out of luck" in why for why in state.failed.values())
-    assert state.report("qmnist/fedemb/methods/clean/seed0")["metrics"]["recall@far=0.001"] == pytest.approx(0.1)
+    assert state.report("qmnist/fedemb/methods/clean/seed0")["metrics"]["recall@far=0.001"] == pytest.approx(0.03)
     assert not finish(study, every, tmp_path, fake(calls)).failed
-    assert len(calls) == len(every) + 2
+    assert len(calls) == len(every) + 3
