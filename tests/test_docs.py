@@ -1,6 +1,6 @@
 """Every command in the README and in docs/ runs, and every example in a page or a docstring is true.
 
-Commands that are marked "  # needs ..." run where that is there. What no test has (downloads, clusters) is composed
+Commands whose comment ends with "needs ..." run where that is there. What no test has (downloads, clusters) is composed
 alone: groups, options and keys exist. Blocks that begin with "# <path>" are files, written before the commands run.
 """
 
@@ -32,7 +32,7 @@ FILES = {
     name: {found[1]: block for _, block in blocks if (found := NAMED.match(block))} for name, blocks in BLOCKS.items()
 }
 
-# What a command that is marked "  # needs ..." needs: a module that may not be there; None where tests never have it.
+# What a command whose comment ends with "needs ..." needs: a module that may not be there; None where tests never have it.
 NEEDED = {
     "fedemb[sweep]": "hydra_plugins.hydra_optuna_sweeper",
     "fedemb[transformers]": "transformers",
@@ -41,6 +41,8 @@ NEEDED = {
     "Slurm": None,
     "Flower's simulation": None,
     "a download": None,
+    "environments of theirs": None,
+    "minutes": None,
     "several machines": None,
     "several processes": None,
     "your images": None,
@@ -52,7 +54,7 @@ def lines_of(blocks):
     for language, block in blocks:
         for line in block.splitlines() if language == "bash" else []:
             if line.strip():
-                marked = re.search(r"  # needs (.+)$", line)
+                marked = re.search(r"  # (?:.*; )?needs (.+)$", line)
                 yield line.split("  #")[0].strip(), marked and marked[1]
 
 
