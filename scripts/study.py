@@ -8,7 +8,6 @@ prepare omniglot` and `fedemb prepare qmnist source=FOLDER`.
 """
 
 import argparse
-import csv
 import json
 import os
 import re
@@ -25,6 +24,8 @@ from statistics import mean
 from study_points import START, Point, points, public_start
 from study_tables import write
 
+from fedemb.report.summary import read_run
+
 RUNNING = set()  # processes
 METRIC = "recall@far=0.001"  # of which the best candidate has most
 
@@ -37,29 +38,27 @@ class Study:
     launch: Callable[[Sequence[str], Path], int]  # a command, and the file for what it prints -> its exit code
     failed: dict[str, str] = field(default_factory=dict)
 
-    def report(self, name):
-        """report.json of a finished point, or None."""
-        path = self.out / name / "report.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    def finished(self, name):
+        """Is a point's run at its end?"""
+        return (self.out / name / "report.json").is_file()
 
-    def untrained(self, name):
-        """Metrics before a finished point's first round: key -> text."""
-        with (self.out / name / "metrics.csv").open(encoding="utf-8", newline="") as rows:
-            return next(csv.DictReader(rows))
+    def summary(self, name):
+        """The RunSummary of a finished point, or None."""
+        return read_run(self.out / name) if self.finished(name) else None
 
     def candidate(self, point: Point):
         """The tuned words that a point trains with, or None as long as they are not chosen yet."""
         if point.candidate is not None:
             return point.candidate
         tried = [p for p in points() if p.group == "tuning" and (p.dataset, p.method) == (point.dataset, point.method)]
-        scores = {p.candidate: utility(report["metrics"], METRIC) for p in tried if (report := self.report(p.name))}
+        scores = {p.candidate: run.metric(METRIC) or 0.0 for p in tried if (run := self.summary(p.name))}
         waiting = [p for p in tried if p.candidate not in scores and p.name not in self.failed]
         return None if waiting or not scores else max(scores, key=scores.get)
 
     def words(self, point: Point):
         """The whole command of a point that can start, else None."""
         candidate = self.candidate(point)
-        if candidate is None or (point.needs_start and self.report(START) is None):
+        if candidate is None or (point.needs_start and not self.finished(START)):
             return None
         return point.command(candidate, str(self.out / START))
 
@@ -96,11 +95,6 @@ def launcher(jobs):
     return launch
 
 
-def utility(metrics, name):
-    """The moving average's value where there is one: that is the exported model. 0 where nothing came of it."""
-    return metrics.get(f"ema/{name}", metrics.get(name)) or 0.0
-
-
 def projection(study, every, jobs):
     """(points left, seconds left with so many at a time, seconds of all points), from those that were timed here."""
     path = study.out / "seconds.jsonl"
@@ -110,14 +104,14 @@ def projection(study, every, jobs):
         known.setdefault(tuple(entry["point"].split("/")[:2]), []).append(entry["seconds"])
     typical = mean(entry["seconds"] for entry in taken) if taken else 0.0
     each = {p.name: mean(known.get((p.dataset.name, p.method.name), [typical])) for p in every}
-    left = [p for p in every if study.report(p.name) is None]
+    left = [p for p in every if not study.finished(p.name)]
     return len(left), sum(each[p.name] for p in left) / jobs, sum(each.values()) / jobs
 
 
 def run(study, every, jobs, deadline):
     """Points as they become ready, `jobs` at a time, until none can start or time is up."""
-    todo = [p for p in every if study.report(p.name) is None]
-    needs_start = any(p.needs_start for p in todo) and study.report(START) is None
+    todo = [p for p in every if not study.finished(p.name)]
+    needs_start = any(p.needs_start for p in todo) and not study.finished(START)
     with ThreadPoolExecutor(jobs) as pool:
         running = {pool.submit(study.train, START, public_start()): START} if needs_start else {}
         try:

@@ -18,9 +18,14 @@ from study_points import (
 )
 
 from fedemb.core.files import write_atomically
+from fedemb.report import axes, looks
 from fedemb.report.bars import Bar, Panel, bar_figure
-from fedemb.report.figures import Line, line_chart, standalone
+from fedemb.report.confidence import Estimate
+from fedemb.report.files import standalone
+from fedemb.report.frontier import FRACTIONS
+from fedemb.report.marks import Level, Mark, Series
 from fedemb.report.numbers import upper
+from fedemb.report.plot import Plot
 
 METRICS = {"recall@far=0.001": "recall@FAR=1e-3", "recall@1": "recall@1"}
 MAIN = "recall@far=0.001"
@@ -33,50 +38,46 @@ LABELS = {
     "examples": "Example-level DP-SGD",
     "central": "Centralised, non-private",
 }
-STYLES = ("first", "second", "third", "fourth")
+BEFORE = "Before the first round"
 CLEAN = "∞"
 UNTRAINED = "untrained "  # before a column's name: the same run before its first round
 
 
 def frame(study, every):
     """One row a finished point."""
-    rows = []
-    for point in every:
-        report = study.report(point.name)
-        if report is None:
-            continue
-        deployed = {entry["users"]: entry["least_epsilon"] for entry in report["extrapolation"]}
-        values = {key: report["metrics"].get(f"ema/{key}", report["metrics"].get(key)) for key in METRICS}
-        before = study.untrained(point.name)
-        values |= {UNTRAINED + key: float(before[key]) for key in METRICS}
-        rows.append(
-            {
-                "point": point.name,
-                "group": point.group,
-                "dataset": point.dataset.name,
-                "method": point.method.name,
-                "variant": point.variant,
-                "epsilon": CLEAN if point.epsilon is None else f"{point.epsilon:g}",
-                "seed": point.seed,
-                "tuned": tuned(point, report),
-                **values,
-                "z": report["privacy"]["noise_multiplier"],
-                "own_epsilon": report["privacy"].get("user_epsilon", report["privacy"]["epsilon"]),
-                "least_epsilon_1e5": deployed.get(10**5),
-                "least_epsilon_1e6": deployed.get(10**6),
-                "seconds": report["timing"]["seconds"],
-            }
-        )
     columns = ["point", "group", "dataset", "method", "variant", "epsilon", "seed", "tuned", *METRICS]
     columns += [UNTRAINED + key for key in METRICS]
-    return pd.DataFrame(
-        rows, columns=[*columns, "z", "own_epsilon", "least_epsilon_1e5", "least_epsilon_1e6", "seconds"]
-    )
+    columns += ["z", "own_epsilon", "least_epsilon_1e5", "least_epsilon_1e6", "seconds"]
+    found = ((point, study.summary(point.name)) for point in every)
+    return pd.DataFrame([row(point, run) for point, run in found if run], columns=columns)
 
 
-def tuned(point, report):
-    """The candidate that the run's command has."""
-    words = set(shlex.split(report["command"]))
+def row(point, run):
+    """What a point is and what came of it. run: RunSummary."""
+    privacy = run.section("privacy")
+    deployed = {entry["users"]: entry["least_epsilon"] for entry in run.report["extrapolation"]}
+    return {
+        "point": point.name,
+        "group": point.group,
+        "dataset": point.dataset.name,
+        "method": point.method.name,
+        "variant": point.variant,
+        "epsilon": CLEAN if point.epsilon is None else f"{point.epsilon:g}",
+        "seed": point.seed,
+        "tuned": tuned(point, run.report["command"]),
+        **{key: run.metric(key) for key in METRICS},
+        **{UNTRAINED + key: run.rows[0][key] for key in METRICS},
+        "z": privacy["noise_multiplier"],
+        "own_epsilon": privacy.get("user_epsilon", privacy["epsilon"]),
+        "least_epsilon_1e5": deployed.get(10**5),
+        "least_epsilon_1e6": deployed.get(10**6),
+        "seconds": run.section("timing")["seconds"],
+    }
+
+
+def tuned(point, command):
+    """The candidate that a run's command has."""
+    words = set(shlex.split(command))
     return " ".join(next(candidate for candidate in point.method.candidates if words.issuperset(candidate)))
 
 
@@ -111,7 +112,7 @@ def at_equal_epsilon(found, data, metric):
     epsilons = [f"{epsilon:g}" for epsilon in EPSILONS] + [CLEAN]
     rows = [[LABELS[m.name], *(cell(chosen(found, data, m.name, e)[metric]) for e in epsilons)] for m in data.methods]
     untrained = chosen(found, data, "fedemb", CLEAN)[UNTRAINED + metric]
-    rows.append(["Before the first round", *[""] * len(EPSILONS), cell(untrained)])
+    rows.append([BEFORE, *[""] * len(EPSILONS), cell(untrained)])
     return table(["", *(f"ε = {e}" for e in epsilons[:-1]), "no noise"], rows)
 
 
@@ -175,16 +176,27 @@ def verdict(found, data):
 
 def frontier(found, data):
     """A line a method over ε, as an SVG file; "" where nothing can be drawn."""
-    lines = []
-    private = [m.name for m in data.methods if m.private and m.name != "examples"]
-    for style, method in zip(STYLES, private, strict=False):
-        means = {e: chosen(found, data, method, f"{e:g}")[MAIN].mean() for e in EPSILONS}
-        known = [(e, float(value)) for e, value in means.items() if not pd.isna(value)]
-        lines.append(Line(label=LABELS[method], style=style, points=known))
-    title = f"{TITLES[data.name]}: {METRICS[MAIN]} at equal ε"
-    legend = f"ε of a user in a hypothetical deployment of {DEPLOYED_USERS:,}; means over seeds"
-    chart = line_chart(title=title, lines=lines, x_label="ε", value_text=lambda v: f"{v:.3f}", named=True)
-    return standalone(chart, title=title, legend=legend) if chart else ""
+    series = []
+    for place, method in enumerate(m.name for m in data.methods if m.private):
+        values = {e: list(chosen(found, data, method, f"{e:g}")[MAIN].dropna()) for e in EPSILONS}
+        known = {e: Estimate.of(some) for e, some in values.items() if some}
+        style, shape = looks.method(place)
+        marks = [Mark(x=e, y=at.mean, words=f"{LABELS[method]}, ε = {e:g}: {at.words}") for e, at in known.items()]
+        band = [(e, at.low, at.high) for e, at in known.items()]
+        series.append(Series(label=LABELS[method], style=style, shape=shape, line=marks, band=band))
+    before = chosen(found, data, "fedemb", CLEAN)[UNTRAINED + MAIN].mean()
+    start = Level(label=BEFORE, style="neutral", key="neutral", y=before, words=f"{BEFORE}: {before:.3f}")
+    chart = Plot(
+        title=f"{TITLES[data.name]}: {METRICS[MAIN]} at equal ε",
+        x_label=f"ε of a user in a hypothetical deployment, N = {DEPLOYED_USERS:,}",
+        y_label=METRICS[MAIN],
+        x_axis=axes.powers,
+        y_axis=axes.linear,
+        series=[line for line in series if line.line],
+        levels=[] if pd.isna(before) else [start],
+        limits=FRACTIONS,
+    ).svg()
+    return standalone(chart) if chart else ""
 
 
 def bars(found, data):
@@ -225,7 +237,7 @@ Four settings were tried for each method at ε = {TUNED_AT:g} with another seed,
 are from two other quarters (`{REPORTED}`) and of the moving average (`server.ema_decay=0.9`). Clip norms are the
 recipes'. What is tuned on private data is not accounted for. Ingredients keep what was chosen for DP-FedEmb.
 
-"Before the first round" is what a run begins with. The centralised model sees no more images than the others, which is
+"{BEFORE}" is what a run begins with. The centralised model sees no more images than the others, which is
 too few for a head over all classes of Omniglot; [results](results.md) have it trained until it is good.
 """
     ]

@@ -98,8 +98,8 @@ def test_the_best_candidate_trains_the_rest_and_finished_points_are_kept(study, 
     state = finish(study, every, tmp_path, fake(calls))
     assert len(calls) == len(every)
     assert not state.failed
-    reports = {point.name: state.report(point.name) for point in every if point.group != "tuning"}
-    rates = {name: report["metrics"]["recall@far=0.001"] for name, report in reports.items()}
+    runs = {point.name: state.summary(point.name) for point in every if point.group != "tuning"}
+    rates = {name: run.metric("recall@far=0.001") for name, run in runs.items()}
     assert rates == {name: pytest.approx(0.002 if "central" in name else 0.06) for name in rates}
     finish(study, every, tmp_path, fake(calls))
     assert len(calls) == len(every)  # nothing ran again
@@ -117,6 +117,6 @@ def test_failed_points_are_listed_and_sink_nothing_else(study, every, tmp_path):
     assert len(calls) == len(every)
     assert len(state.failed) == 3
     assert all("exit code 2: fedemb: out of luck" in why for why in state.failed.values())
-    assert state.report("qmnist/fedemb/methods/clean/seed0")["metrics"]["recall@far=0.001"] == pytest.approx(0.03)
+    assert state.summary("qmnist/fedemb/methods/clean/seed0").metric("recall@far=0.001") == pytest.approx(0.03)
     assert not finish(study, every, tmp_path, fake(calls)).failed
     assert len(calls) == len(every) + 3

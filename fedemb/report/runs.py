@@ -71,10 +71,8 @@ class Run:
         return " ".join(word for word in _words(said) if not re.match(r"['\"]?(run|resume)=", word))
 
     def metric(self, name: str) -> float | None:
-        """The last value: of the moving average where there is one, as that is the model that is exported."""
-        values = self.summary.section("metrics")
-        value = values.get(EMA + name, values.get(name))
-        return None if value is None else float(value)
+        """As the summary has it."""
+        return self.summary.metric(name)
 
     def curve(self, name: str) -> list[tuple[float, float]]:
         """(round, value), of the same model."""

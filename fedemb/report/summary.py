@@ -34,6 +34,12 @@ class RunSummary:
         found = self.report.get(key)
         return found if isinstance(found, Mapping) else {}
 
+    def metric(self, name: str) -> float | None:
+        """The last value: of the moving average where there is one, as that is the model that is exported."""
+        values = self.section("metrics")
+        value = values.get(EMA + name, values.get(name))
+        return None if value is None else float(value)
+
     def metric_names(self) -> list[str]:
         """Every metric of the report or the history once, without the EMA prefix, in the order of appearance."""
         columns = [name for row in self.rows for name in row if name not in NOT_METRICS]
