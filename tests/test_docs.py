@@ -32,7 +32,7 @@ FILES = {
     name: {found[1]: block for _, block in blocks if (found := NAMED.match(block))} for name, blocks in BLOCKS.items()
 }
 
-# What a command whose comment ends with "needs ..." needs: a module that may not be there; None where tests never have it.
+# What such a comment asks for: a module that may not be there; None where tests never have it.
 NEEDED = {
     "fedemb[sweep]": "hydra_plugins.hydra_optuna_sweeper",
     "fedemb[transformers]": "transformers",

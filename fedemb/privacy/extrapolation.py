@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from fedemb.core import check
 from fedemb.privacy.accounting import default_delta, epsilon
@@ -52,15 +53,21 @@ def deploy(simulation: Simulation, *, users: int, users_per_round: int, delta: f
     """The simulation at N = users with kappa = users_per_round / M0. delta: N^-1.1 by default."""
     delta = default_delta(users) if delta is None else delta
     noise_multiplier = simulation.noise_multiplier * users_per_round / simulation.users_per_round
-    event = fixed_size_round(users=users, users_per_round=users_per_round, noise_multiplier=noise_multiplier)
     return Deployment(
         users=users,
         users_per_round=users_per_round,
         noise_multiplier=noise_multiplier,
         rounds=simulation.rounds,
-        epsilon=epsilon([(event, simulation.rounds)], delta),
+        epsilon=_epsilon(users, users_per_round, noise_multiplier, simulation.rounds, delta),
         delta=delta,
     )
+
+
+@cache
+def _epsilon(users: int, users_per_round: int, noise_multiplier: float, rounds: int, delta: float) -> float:
+    """Certified; the searches for several targets, and runs of one noise, ask for the same ones again."""
+    event = fixed_size_round(users=users, users_per_round=users_per_round, noise_multiplier=noise_multiplier)
+    return epsilon([(event, rounds)], delta)
 
 
 def cheapest_deployment(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from fedemb.privacy import extrapolation
@@ -137,12 +136,9 @@ def _least(privacy: Mapping[str, Any], users: int) -> float | None:
     """For a population that the report does not hold; None where it is smaller than a round."""
     if users < privacy["users_per_round"]:
         return None
-    return _least_epsilon(privacy["users_per_round"], privacy["noise_multiplier"], privacy["rounds"], users)
-
-
-@cache
-def _least_epsilon(users_per_round: int, noise_multiplier: float, rounds: int, users: int) -> float:
     simulation = extrapolation.Simulation(
-        users_per_round=users_per_round, noise_multiplier=noise_multiplier, rounds=rounds
+        users_per_round=privacy["users_per_round"],
+        noise_multiplier=privacy["noise_multiplier"],
+        rounds=privacy["rounds"],
     )
     return extrapolation.least_epsilon(simulation, users=users).epsilon

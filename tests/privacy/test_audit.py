@@ -112,8 +112,8 @@ def test_reference_values_of_the_theory():
 
 
 def test_intervals_and_p_values_hold_as_often_as_they_say():
-    """Few canaries, where a normal approximation would be off: 2000 attacks on the same mechanism."""
-    truth, trials = gaussian_epsilon(0.5, DELTA), 2000
+    """Few canaries, where a normal approximation would be off: 1000 attacks on the same mechanism."""
+    truth, trials = gaussian_epsilon(0.5, DELTA), 1000
     scores = 1 + np.random.default_rng(2).normal(size=(trials, 12))
     fits = [GaussianFit.of(row, np.ones(12)) for row in scores]
     p_values = np.array([fit.p_value(0.5) for fit in fits])
