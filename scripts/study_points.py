@@ -87,7 +87,7 @@ class Point:
     def name(self) -> str:
         """The run's folder below the study's: unique."""
         noise = "clean" if self.epsilon is None else f"eps{self.epsilon:g}"
-        last = f"seed{self.seed}" if self.candidate is None else " ".join(map(_short, self.candidate))
+        last = f"seed{self.seed}" if self.candidate is None else " ".join(map(short, self.candidate))
         parts = [self.dataset.name, self.method.name, self.group, self.variant, noise, last]
         return "/".join(re.sub(r"[^a-z0-9.]+", "_", part.lower()) for part in parts if part)
 
@@ -116,10 +116,10 @@ class Point:
         ]
 
 
-def _short(word: str) -> str:
-    """ "server.learning_rate=3" -> "learning rate 3"; for names."""
+def short(word: str) -> str:
+    """ "server.learning_rate=3" -> "learning rate 3"; for people and for names."""
     key, value = word.split("=", 1)
-    return f"{key.rsplit('.', 1)[-1]} {value}"
+    return f"{key.rsplit('.', 1)[-1].replace('_', ' ')} {value}"
 
 
 @cache

@@ -13,8 +13,10 @@ from study_points import (
     SEEDS,
     SIDE,
     TUNED_AT,
+    TUNING_SEED,
     USERS,
     WIDTH,
+    short,
 )
 
 from fedemb.core.files import write_atomically
@@ -145,6 +147,21 @@ def ingredients(found, data):
     return table(["", *METRICS.values(), f"{METRICS[MAIN]} against the first line, same seeds"], rows)
 
 
+def tried(found, data):
+    """What tuning chose among, and what each reached then; the chosen in bold."""
+    rows, tuning = [], found[(found.dataset == data.name) & (found.group == "tuning")]
+    for method in data.methods:
+        own = tuning[tuning.method == method.name]
+        best = own[MAIN].max()
+        told = [
+            f"{mark}{', '.join(map(short, words.split()))}: {value:.3f}{mark}"
+            for words, value in zip(own.tuned, own[MAIN].fillna(0.0), strict=True)
+            for mark in ["**" if value == best else ""]
+        ]
+        rows.append([LABELS[method.name], "; ".join(told)])
+    return table(["", f"{METRICS[MAIN]} of each setting"], rows)
+
+
 def verdict(found, data):
     """Where DP-FedEmb is not above another private method at the same ε, and where it loses at most 5 % by noise."""
     lines = []
@@ -254,6 +271,7 @@ too few for a head over all classes of Omniglot; [results](results.md) have it t
         parts.append(f"{verdict(found, data)}")
         given = ingredients(found, data) if measured(found, data, "ingredients") else "Not run yet.\n"
         parts.append(f"### What each ingredient gives\n\nAt ε = {TUNED_AT:g}.\n\n{given}")
+        parts.append(f"### What was tried\n\nAt ε = {TUNED_AT:g}, seed {TUNING_SEED}.\n\n{tried(found, data)}")
     parts.append(
         "No run of Omniglot has one user a client: there a user is one class, and a softmax over one class learns "
         "nothing.\n"
