@@ -12,6 +12,7 @@ from fedemb.cli.settings import path as folder_of
 from fedemb.core import check
 from fedemb.core.files import write_atomically
 from fedemb.report.chapters import OWN
+from fedemb.report.choices import MOST
 from fedemb.report.files import MISSING, write_figures
 from fedemb.report.frame import frame
 from fedemb.report.overview import overview
@@ -37,6 +38,9 @@ def run(cfg: DictConfig) -> None:
         most_images=cfg.most_images,
         individuals=lambda run: {"simulations": run.simulated, "always": True, "never": False}[cfg.individuals],
     )
+    shown, methods = len(sweep.leading(metric, MOST)), len(sweep.best(metric))
+    if cfg.models == "best" and shown < methods:
+        notes.append(f"test images for {shown} of {methods} methods, the best ones; name others with models=[RUN,...]")
     made = overview(
         sweep,
         metric=metric,
@@ -105,7 +109,7 @@ def _models(cfg: DictConfig, sweep: Sweep, metric: str) -> dict[str, Run]:
     if cfg.models == "none":
         return {}
     if cfg.models == "best":
-        best = sweep.best(metric)
+        best = sweep.leading(metric, MOST)
         return {name: run for name, run in best.items() if (run.path / "model").is_dir()}
     named = list(cfg.models) if isinstance(cfg.models, ListConfig) else [cfg.models]
     known = {run.path.resolve(): run for run in sweep.runs}

@@ -1,8 +1,8 @@
-"""The test images of a run and where its model puts them: for ROC, neighbours and the map."""
+"""Test images and where models put them: for ROC, neighbours and the map."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,10 +39,11 @@ class Embedded:
 
 
 def embedded(
-    label: str, model: Callable[[Tensor], Tensor], users: UserDataset, device: torch.device, *, most_images: int
-) -> Embedded:
-    """Embed test users: all, or if they have more images, as many as fit, evenly spread.
+    models: Mapping[str, Callable[[Tensor], Tensor]], users: UserDataset, device: torch.device, *, most_images: int
+) -> list[Embedded]:
+    """Embed test users by every model: all, or if they have more images, as many as fit, evenly spread.
 
+    models: label -> images [B, Ch, H, W] uint8 to embeddings [B, D]. Every image is loaded once.
     Raises: ValueError where no user has an image.
     """
     counts = [users.num_examples(user) for user in range(users.num_users)]
@@ -59,9 +60,22 @@ def embedded(
             labels.append(batch["label"])
             yield from torch.split(batch["image"].to(device), _AT_ONCE)
 
-    rows = embed(model, _joined(images())).cpu()
+    rows: dict[str, list[Tensor]] = {label: [] for label in models}
+    for batch in _joined(images()):
+        for label, model in models.items():
+            rows[label].append(embed(model, [batch]).cpu())
     owners = [(user, place) for user in chosen for place in range(counts[user])]
-    return Embedded(label=label, embeddings=rows, labels=torch.cat(labels), owners=owners, users=users, total=total)
+    return [
+        Embedded(
+            label=label,
+            embeddings=torch.cat(parts),
+            labels=torch.cat(labels),
+            owners=owners,
+            users=users,
+            total=total,
+        )
+        for label, parts in rows.items()
+    ]
 
 
 def _joined(images: Iterator[Tensor]) -> Iterator[Tensor]:

@@ -138,6 +138,14 @@ class Sweep:
                 chosen[name] = max(private or measured, key=lambda run: run.metric(metric) or 0.0)
         return chosen
 
+    def leading(self, metric: str, most: int) -> dict[str, Run]:
+        """Of `best` at most so many, about equally many of each data set: those with the highest values."""
+        share, found = max(1, most // max(1, len(self.data))), dict[str, Run]()
+        for data in self.data:
+            own = [(name, run) for name, run in self.best(metric).items() if run.data == data]
+            found.update(sorted(own, key=lambda pair: -(pair[1].metric(metric) or 0.0))[:share])
+        return found
+
 
 def read_sweep(places: Sequence[str]) -> Sweep:
     """The runs at these places, in natural order.

@@ -60,7 +60,10 @@ def test_a_panel_marks_right_and_wrong_by_sign_and_words():
 def test_test_users_are_spread_evenly_where_they_are_too_many():
     users = make_users(counts=(4, 0, 4, 4, 4, 4, 4, 4))
     forward = lambda batch: batch.float().flatten(1)[:, :3]  # noqa: E731
-    some = embedded("m", forward, users, torch.device("cpu"), most_images=14)
+    models = {"m": forward, "n": lambda batch: -forward(batch)}
+    some, opposite = embedded(models, users, torch.device("cpu"), most_images=14)
+    assert (some.label, opposite.label) == ("m", "n")
+    assert torch.equal(opposite.embeddings, -some.embeddings)
     assert some.owners == [(user, place) for user in (0, 2, 4, 6) for place in range(4)]
     assert some.total == 28
     assert some.labels.tolist() == [user for user, _ in some.owners]

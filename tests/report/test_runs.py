@@ -86,3 +86,17 @@ def test_mistakes_are_one_line(tmp_path, files, place, words):
     with pytest.raises(ValueError, match=words) as caught:
         read_sweep([str(tmp_path / place)])
     assert "\n" not in str(caught.value)
+
+
+def test_the_leading_methods_are_of_every_data_set(tmp_path):
+    for method in ("User-level DP-SGD", "DP-FedAvg", "DP-FedEmb"):
+        for data in ("omniglot", "faces"):
+            folder = make_run(tmp_path / f"{method} {data}", method=method)
+            report = json.loads((folder / "report.json").read_text())
+            report["data"]["name"] = data
+            (folder / "report.json").write_text(json.dumps(report))
+    sweep = read_sweep([str(tmp_path)])
+    assert list(sweep.leading("auc", 5)) == [
+        f"{method}, {data}" for data in sweep.data for method in ("DP-FedEmb", "DP-FedAvg")
+    ]
+    assert len(sweep.leading("auc", 1)) == 2  # one each at least
