@@ -119,9 +119,9 @@ def deployments(sweep: Sweep, metric: str) -> Chapter:
 def updates(sweep: Sweep, metric: str) -> Chapter:
     """Norms of updates, of simulations alone."""
     charts, figures = {}, []
-    for place, (name, run) in enumerate(sweep.best(metric).items()):
+    for name, run in sweep.best(metric).items():
         found = norms.read_norms(run)
-        chart = norms.chart(name, found, _clip_norm(run), looks.method(place)[0]) if found else ""
+        chart = norms.chart(name, found, _clip_norm(run), looks.method(sweep.place(run))[0]) if found else ""
         if found and chart:
             broken = f", {_many(found.broken, 'update')} not finite" if found.broken else ""
             charts[_file("norms", name)] = chart

@@ -66,9 +66,9 @@ def front(spots: Sequence[Spot]) -> tuple[list[Spot], list[Spot]]:
 def frontier(sweep: Sweep, metric: str, cost: Cost, x_label: str) -> str:
     """The chart as <svg>; "" where fewer than two settings have an epsilon."""
     series, levels, count = [], [], 0
-    for place, (name, settings) in enumerate(sweep.methods.items()):
+    for name, settings in sweep.methods.items():
         spots = _spots(settings, metric, cost)
-        style, shape = looks.method(place)
+        style, shape = looks.method(sweep.place(settings[0].first))
         on, off = front([spot for spot in spots if math.isfinite(spot.epsilon)])
         count += len(on) + len(off)
         if on:

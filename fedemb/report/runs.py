@@ -99,10 +99,11 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """Everything that a page compares. unfinished: folders without a report."""
+    """Everything that a page compares. unfinished: folders without a report. page: all runs, where these are some."""
 
     runs: tuple[Run, ...]
     unfinished: tuple[Path, ...] = ()
+    page: tuple[Run, ...] = ()
 
     @cached_property
     def methods(self) -> dict[str, list[Setting]]:
@@ -126,7 +127,12 @@ class Sweep:
 
     def on(self, data: str) -> Sweep:
         """The runs on one data set."""
-        return Sweep(runs=tuple(run for run in self.runs if run.data == data))
+        return Sweep(runs=tuple(run for run in self.runs if run.data == data), page=self.page or self.runs)
+
+    def place(self, run: Run) -> int:
+        """Of a run's method among those of the page: it looks the same on every data set."""
+        methods = dict.fromkeys((other.method, other.unit) for other in self.page or self.runs)
+        return list(methods).index((run.method, run.unit))
 
     def best(self, metric: str) -> dict[str, Run]:
         """Method -> its run with the highest value, among those with a guarantee if there are any."""

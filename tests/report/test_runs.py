@@ -61,6 +61,16 @@ def test_other_data_are_other_lines(tmp_path):
     assert list(sweep.on("faces").methods) == ["DP-FedEmb"]
 
 
+def test_a_method_looks_the_same_on_every_data_set(tmp_path):
+    for place, (method, data) in enumerate([("DP-FedAvg", "faces"), ("DP-FedEmb", "faces"), ("DP-FedEmb", "omniglot")]):
+        folder = make_run(tmp_path / str(place), method=method)
+        report = json.loads((folder / "report.json").read_text())
+        report["data"]["name"] = data
+        (folder / "report.json").write_text(json.dumps(report))
+    sweep = read_sweep([str(tmp_path)])
+    assert [sweep.on(run.data).place(run) for run in sweep.runs] == [0, 1, 1]
+
+
 def test_an_unfinished_run_is_told_and_left_out(tmp_path):
     make_run(tmp_path / "a")
     (make_run(tmp_path / "b") / "report.json").unlink()
