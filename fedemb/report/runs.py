@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -145,12 +146,11 @@ class Sweep:
         return chosen
 
     def leading(self, metric: str, most: int) -> dict[str, Run]:
-        """Of `best` at most so many, about equally many of each data set: those with the highest values."""
-        share, found = max(1, most // max(1, len(self.data))), dict[str, Run]()
-        for data in self.data:
-            own = [(name, run) for name, run in self.best(metric).items() if run.data == data]
-            found.update(sorted(own, key=lambda pair: -(pair[1].metric(metric) or 0.0))[:share])
-        return found
+        """Of `best` at most so many, in turn from each data set: those with the highest values."""
+        found = sorted(self.best(metric).items(), key=lambda pair: -(pair[1].metric(metric) or 0.0))
+        own = [[pair for pair in found if pair[1].data == data] for data in self.data]
+        turns = [pair for turn in zip_longest(*own) for pair in turn if pair is not None]
+        return dict(turns[:most])
 
 
 def read_sweep(places: Sequence[str]) -> Sweep:

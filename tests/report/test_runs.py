@@ -106,7 +106,7 @@ def test_the_leading_methods_are_of_every_data_set(tmp_path):
             report["data"]["name"] = data
             (folder / "report.json").write_text(json.dumps(report))
     sweep = read_sweep([str(tmp_path)])
-    assert list(sweep.leading("auc", 5)) == [
-        f"{method}, {data}" for data in sweep.data for method in ("DP-FedEmb", "DP-FedAvg")
+    assert list(sweep.leading("auc", 4)) == [
+        f"{method}, {data}" for method in ("DP-FedEmb", "DP-FedAvg") for data in sweep.data
     ]
-    assert len(sweep.leading("auc", 1)) == 2  # one each at least
+    assert len(sweep.leading("auc", 9)) == 6
