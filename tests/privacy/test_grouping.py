@@ -101,7 +101,7 @@ def test_few_rounds_stay_alone():
 @pytest.mark.parametrize("kind", ["fixed", "poisson"])
 def test_thousands_of_settings_are_priced_in_groups(kind):
     """Certified above the attack, and between the prices of the mildest and of the harshest rounds for all."""
-    noises = np.linspace(2.0, 3.0, 2_000)
+    noises = np.linspace(1.0, 2.0, 2_000)
     make = {
         "fixed": lambda z: fixed_size_round(users=10**6, users_per_round=3_600, noise_multiplier=z),
         "poisson": lambda z: poisson_round(sampling_rate=0.0036, noise_multiplier=z),
@@ -112,5 +112,5 @@ def test_thousands_of_settings_are_priced_in_groups(kind):
         spend([(make(float(part[end])), len(part)) for part in np.array_split(noises, 20)], 1e-6) for end in (-1, 0)
     )
     assert low.epsilon * (1 - 1e-3) <= spent.epsilon <= high.epsilon * 1.005
-    assert 0.8 * spent.epsilon <= spent.epsilon_attack <= spent.epsilon
+    assert 0.85 * spent.epsilon <= spent.epsilon_attack <= spent.epsilon
     assert MOST_GROUPS <= 1024
