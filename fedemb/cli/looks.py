@@ -51,23 +51,17 @@ def looks_of(
             continue
         key = OmegaConf.to_yaml(settings, resolve=True)
         groups.setdefault(key, _Group(settings=settings)).models[label] = model
-    found = dict[str, Embedded]()
+    looks = dict[str, Look]()
     for group in groups.values():
         try:
-            for each in embedded(group.models, _test_users(group.settings), chosen, most_images=most_images):
-                found[each.label] = each
+            for found in embedded(group.models, _test_users(group.settings), chosen, most_images=most_images):
+                looks[found.label] = _look(found, individuals(runs[found.label]))
         except _NOT_HERE as error:
-            troubles |= dict.fromkeys(group.models, one_line(error))
-    looks = list[Look]()
-    for label in (label for label in runs if label in found):
-        try:
-            looks.append(_look(found[label], individuals(runs[label])))
-        except _NOT_HERE as error:
-            troubles[label] = one_line(error)
+            troubles |= dict.fromkeys(group.models.keys() - looks.keys(), one_line(error))
     notes = [
         f"no test images for {label} ({runs[label].path}): {troubles[label]}" for label in runs if label in troubles
     ]
-    return looks, notes
+    return [looks[label] for label in runs if label in looks], notes
 
 
 def _look(found: Embedded, individuals: bool) -> Look:
