@@ -147,8 +147,13 @@ def _rates(key: str, *rates: float) -> tuple[tuple[str, ...], ...]:
 
 
 _SERVER, _CLIENT = "server.learning_rate", "client.learning_rate"
-_JOINED = (f"users_per_client={USERS}", "augment=none")  # the centralised steps of a round
 _PUBLIC = ("init=public", "path=START")
+
+
+def _central(recipe: str, *rates: float) -> Method:
+    """The users of a round joined, without noise."""
+    words = (f"users_per_client={USERS}", "augment=none")
+    return Method(name="central", recipe=recipe, candidates=_rates(_CLIENT, *rates), words=words, private=False)
 
 
 def _ingredients(classes: int) -> dict[str, tuple[str, ...]]:
@@ -172,13 +177,7 @@ QMNIST = Dataset(
         Method(name="fedavg", recipe="qmnist_fedavg", candidates=_grid((4, 8), (4, 8))),
         Method(name="dpsgd", recipe="qmnist_dpsgd", candidates=_rates(_SERVER, 0.5, 1, 1.5, 2)),
         Method(name="examples", recipe="qmnist_examples", candidates=_rates(_SERVER, 2, 4, 8, 16), sampled=EXAMPLES),
-        Method(
-            name="central",
-            recipe="qmnist_central",
-            candidates=_rates(_CLIENT, 0.03, 0.06, 0.1, 0.2),
-            words=_JOINED,
-            private=False,
-        ),
+        _central("qmnist_central", 0.03, 0.06, 0.1, 0.2),
     ),
     ingredients={
         **_ingredients(10),
@@ -200,13 +199,7 @@ OMNIGLOT = Dataset(
         Method(
             name="examples", recipe="omniglot_examples", candidates=_rates(_SERVER, 0.1, 0.3, 1, 3), sampled=EXAMPLES
         ),
-        Method(
-            name="central",
-            recipe="omniglot_central",
-            candidates=_rates(_CLIENT, 0.003, 0.01, 0.03, 0.1),
-            words=_JOINED,
-            private=False,
-        ),
+        _central("omniglot_central", 0.003, 0.01, 0.03, 0.1),
     ),
     ingredients={
         **_ingredients(3856),
