@@ -84,6 +84,8 @@ def _writing_over(target: Any, position: int) -> tuple[OpOverload[..., Any], str
     """
     if target is aten.baddbmm.default and position == 0:
         return aten.baddbmm_.default, None
+    if target is aten.max_pool2d_with_indices_backward.default and position == 1:  # of what was pooled, only the shape
+        return aten.max_pool2d_with_indices_backward.grad_input, "grad_input"
     if not _is_entry_wise(target):
         return None
     packet, wanted = target.overloadpacket, _signature(target)

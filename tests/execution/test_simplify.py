@@ -52,6 +52,21 @@ def test_a_value_that_is_read_again_keeps_its_memory():
     torch.testing.assert_close(graph(x), 3 * x.exp())
 
 
+@pytest.mark.parametrize("read_again", [False, True])
+def test_a_pools_gradient_takes_the_memory_of_what_was_pooled_unless_it_is_read_again(read_again):
+    def pooled_sum(x):
+        y = x.mul(2)
+        values, indices = aten.max_pool2d_with_indices(y, [2, 2])
+        gradient = aten.max_pool2d_with_indices_backward(values, y, [2, 2], [2, 2], [0, 0], [1, 1], False, indices)
+        return gradient + y if read_again else gradient
+
+    x = torch.randn(1, 3, 4, 4)
+    graph = graph_of(pooled_sum, x)
+    over = [call for call in calls(graph) if call is aten.max_pool2d_with_indices_backward.grad_input]
+    assert len(over) == (not read_again)
+    torch.testing.assert_close(graph(x), pooled_sum(x))
+
+
 @pytest.mark.parametrize("part", [lambda y: y[:1], lambda y: y[:, :1], lambda y: y.t(), lambda y: y.diagonal()])
 def test_a_value_that_is_also_read_in_part_or_in_another_order_keeps_its_memory(part):
     """y - y[:1] written over y would take the later rows from a first row that is zero already."""
