@@ -26,6 +26,7 @@ TINY = (
     "users_per_client=2",
     "embedding_width=8",
     "users.examples_per_user=6",
+    "batching.batch_size=12",
     "client.learning_rate=0.01",
     "rounds=3",
     "evaluate_every=2",
