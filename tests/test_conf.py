@@ -10,7 +10,6 @@ from pathlib import Path
 import fake_timm
 import numpy as np
 import pytest
-from filelock import FileLock
 from flower_grid import FakeGrid
 from hydra import compose, initialize_config_module
 from PIL import Image
@@ -116,20 +115,6 @@ BATCH = ("batching.max_examples=8", "batching.batch_size=8")
 SMALL = ("users_per_round=4", "users_per_client=2", "rounds=2", "evaluate_every=2", *BATCH)
 
 
-@pytest.fixture(scope="session")
-def omniglot(tmp_path_factory, worker_id):
-    """The real data set, prepared once for all processes of the session."""
-    from fedemb.data.preparation import Request
-    from fedemb.data_prep.omniglot import prepare
-
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "data" / "omniglot"
-    with FileLock(f"{folder.parent}.lock"):
-        if not folder.exists():
-            prepare(Request(source=None, out=folder))
-    return folder.parent
-
-
 def own_images(folder, option):
     """Eight users with four grey images each, in folders or in a table."""
     rng = np.random.default_rng(0)
@@ -152,10 +137,10 @@ def needs(tiny, fedemb, tmp_path, request, monkeypatch):
         chosen = [f"{group}={option}" for group, option in options]
         groups, names = {group for group, _ in options}, {option for _, option in options}
         if need == "data":
-            monkeypatch.setenv("FEDEMB_DATA", str(request.getfixturevalue("omniglot")))
+            monkeypatch.setenv("FEDEMB_DATA", str(request.getfixturevalue("omniglot_store").parent))
             return ["recipe=synthetic", *SMALL, *chosen, *(FEW_TRIALS if "test_users" in groups else [])]
         if need == "a store":
-            store = [f"users.path={request.getfixturevalue('omniglot')}/omniglot"]
+            store = [f"users.path={request.getfixturevalue('omniglot_store')}"]
             few = FEW_TRIALS if "test_users" in groups else []
             return ["recipe=synthetic", *SMALL, "users=store", *chosen, *store, *few]
         if need == "start":
@@ -274,8 +259,8 @@ def test_evaluations_with_images_of_their_own_are_for_later(fedemb, tiny, tmp_pa
 
 
 @pytest.mark.parametrize("recipe", sorted(set(RECIPES) - DOWNLOADED.keys()))
-def test_every_recipe_trains_two_rounds(fedemb, tmp_path, omniglot, monkeypatch, recipe):
-    monkeypatch.setenv("FEDEMB_DATA", str(omniglot))
+def test_every_recipe_trains_two_rounds(fedemb, tmp_path, omniglot_store, monkeypatch, recipe):
+    monkeypatch.setenv("FEDEMB_DATA", str(omniglot_store.parent))
     small = [*SMALL, "test_users=synthetic"]
     code, _, err = fedemb("train", f"recipe={recipe}", *small, f"run={tmp_path}/run")
     assert code == 0, err
