@@ -5,6 +5,7 @@ import sys
 import absl.logging
 import pytest
 import torch
+from filelock import FileLock
 from hydra.core.global_hydra import GlobalHydra
 from hypothesis import settings
 
@@ -26,6 +27,7 @@ TINY = (
     "users_per_client=2",
     "embedding_width=8",
     "users.examples_per_user=6",
+    "batching.batch_size=12",
     "client.learning_rate=0.01",
     "rounds=3",
     "evaluate_every=2",
@@ -57,3 +59,17 @@ def fedemb(capfd):
         return code, out, err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def omniglot_store(tmp_path_factory, worker_id):
+    """The real data set, prepared once for all processes of the session."""
+    from fedemb.data.preparation import Request
+    from fedemb.data_prep.omniglot import prepare
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "data" / "omniglot"
+    with FileLock(f"{folder.parent}.lock"):
+        if not folder.exists():
+            prepare(Request(source=None, out=folder))
+    return folder

@@ -3,12 +3,13 @@
 import json
 import sys
 from contextlib import ExitStack
+from itertools import groupby, zip_longest
+from operator import itemgetter
 from pathlib import Path
 
 import fake_timm
 import numpy as np
 import pytest
-from filelock import FileLock
 from flower_grid import FakeGrid
 from hydra import compose, initialize_config_module
 from PIL import Image
@@ -46,6 +47,7 @@ STORES = {*DOWNLOADED.values(), "emnist_disjoint"}
 NEEDS = {
     ("init", "public"): "start",
     ("init", "pretrained"): "start",
+    ("unit", "example"): "a sampler by chance",  # neighbours are one person's images: no local head learns from them
     ("users", "omniglot"): "data",
     ("test_users", "omniglot"): "data",
     ("users", "store"): "a store",
@@ -59,6 +61,7 @@ NEEDS = {
     ("client_schedule", "none"): "no local steps",
     ("task", "global_head"): "classes",
     ("mechanism", "discrete"): "whole numbers",
+    ("executor", "auto"): "nothing else",  # it tries all executors: dear with an adapter and low precision
     ("executor", "flower"): "nodes",
     ("mechanism", "tree"): "users in turn",
     ("mechanism", "banded"): "users in turn",
@@ -95,21 +98,21 @@ OPTIONS = sorted(
     for path in CONF.rglob("*.yaml")
     if group_of(path) not in NOT_FOR_TRAINING | {"recipe", "."} and path.stem not in STORES | AFTERWARDS
 )
-SMALL = ("users_per_round=4", "users_per_client=2", "rounds=2", "evaluate_every=2", "batching.max_examples=8")
 
 
-@pytest.fixture(scope="session")
-def omniglot(tmp_path_factory, worker_id):
-    """The real data set, prepared once for all processes of the session."""
-    from fedemb.data.preparation import Request
-    from fedemb.data_prep.omniglot import prepare
+def sharing(options):
+    """Runs of options of different groups that need the same, mostly nothing: the first ones of all groups, then the
+    second ones, and so on."""
+    needs = sorted({NEEDS.get(option, "") for option in options})
+    for need in needs:
+        alike = [option for option in options if NEEDS.get(option, "") == need]
+        columns = [list(column) for _, column in groupby(alike, key=itemgetter(0))]
+        yield from ([option for option in row if option] for row in zip_longest(*columns))
 
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "data" / "omniglot"
-    with FileLock(f"{folder.parent}.lock"):
-        if not folder.exists():
-            prepare(Request(source=None, out=folder))
-    return folder.parent
+
+RUNS = list(sharing(OPTIONS))
+BATCH = ("batching.max_examples=8", "batching.batch_size=8")
+SMALL = ("users_per_round=4", "users_per_client=2", "rounds=2", "evaluate_every=2", *BATCH)
 
 
 def own_images(folder, option):
@@ -128,83 +131,87 @@ def own_images(folder, option):
 
 @pytest.fixture
 def needs(tiny, fedemb, tmp_path, request, monkeypatch):
-    """What makes an option work: extra overrides, by what it needs."""
+    """What makes options of different groups work that need the same: the words of a run, by what they need."""
 
-    def words(need, group=None, option=None):
+    def words(need, options):
+        chosen = [f"{group}={option}" for group, option in options]
+        groups, names = {group for group, _ in options}, {option for _, option in options}
         if need == "data":
-            monkeypatch.setenv("FEDEMB_DATA", str(request.getfixturevalue("omniglot")))
-            few = FEW_TRIALS if group == "test_users" else []
-            return ["recipe=synthetic", *SMALL, f"{group}={option}", *few]
+            monkeypatch.setenv("FEDEMB_DATA", str(request.getfixturevalue("omniglot_store").parent))
+            return ["recipe=synthetic", *SMALL, *chosen, *(FEW_TRIALS if "test_users" in groups else [])]
         if need == "a store":
-            store = [f"users.path={request.getfixturevalue('omniglot')}/omniglot"]
-            store += ["test_users=store", *FEW_TRIALS] if group == "test_users" else []
-            return ["recipe=synthetic", *SMALL, "users=store", *store]
+            store = [f"users.path={request.getfixturevalue('omniglot_store')}"]
+            few = FEW_TRIALS if "test_users" in groups else []
+            return ["recipe=synthetic", *SMALL, "users=store", *chosen, *store, *few]
         if need == "start":
             fedemb("train", *tiny, f"run={tmp_path}/start", "rounds=1")
-            return [*tiny, f"{group}={option}", f"path={tmp_path}/start", "provenance=public"]
+            return [*tiny, *chosen, f"path={tmp_path}/start", "provenance=public"]
         if need == "single users":
-            return [*tiny, f"{group}={option}", "users_per_client=1", "local_classes=2", "+users.labels_per_user=2"]
+            return [*tiny, *chosen, "users_per_client=1", "local_classes=2", "+users.labels_per_user=2"]
         if need == "whole numbers":
-            return [*tiny, f"{group}={option}", "query=grid"]
+            return [*tiny, *chosen, "query=grid"]
         if need == "nodes":
             ready = worker(tiny)
             app = node_app(lambda context: ready)
             served = ExitStack()
             served.enter_context(serving(FakeGrid({1: app, 2: app}), data=digest(tiny)))
             request.addfinalizer(served.close)
-            return [*tiny, f"{group}={option}"]
+            return [*tiny, *chosen]
         if need == "users in turn":
-            return [*tiny, f"{group}={option}", "sampler=cyclic", f"mechanism.strategy.{SPANS[option]}=2"]
+            spans = [f"mechanism.strategy.{SPANS[name]}=2" for name in names]
+            return [*tiny, *chosen, "sampler=cyclic", *spans]
         if need == "no local steps":
             words = [word for word in tiny if not word.startswith("client.")]
             return [*words, "client=gradient", "client_optimizer=none", "client_schedule=none"]
         if need == "classes":
-            return [*tiny, f"{group}={option}", "classes=200"]
+            return [*tiny, *chosen, "classes=200"]
         if need == "several local steps":
-            return [*tiny, f"{group}={option}", "batching.batch_size=4"]
+            return [*tiny, *chosen, "batching.batch_size=4"]
         if need == "grey images":
-            return [*tiny, f"{group}={option}", "model.channels=1"]
+            return [*tiny, *chosen, "model.channels=1"]
         if need == "few blocks":
             small = ("channels=1", "filters=8", "groups=8", "blocks=[1,1,1,1]")
-            return [*tiny, f"{group}={option}", *(f"model.{word}" for word in small)]
+            return [*tiny, *chosen, *(f"model.{word}" for word in small)]
         if need == "few patches":
-            return [*tiny, f"{group}={option}", *FEW_PATCHES]
+            return [*tiny, *chosen, *FEW_PATCHES]
         if need == "a configuration":
             pytest.importorskip("transformers")
-            return [*tiny, f"{group}={option}", f"model.config={HUB}"]
+            return [*tiny, *chosen, f"model.config={HUB}"]
         if need in ("timm", "published weights"):
             monkeypatch.setitem(sys.modules, "timm", fake_timm)
             words = ["model=timm", "model.name=fake", "model.channels=1", "normalisation=group"]
             return [*tiny, *words, *(["init=published", "provenance=public"] if need == "published weights" else [])]
         if need == "files":
+            (option,) = names
             key = "root" if option == "folder" else "path"
             own = [f"users={option}", f"users.{key}={own_images(tmp_path, option)}", "users.channels=1"]
-            own += [f"test_users={option}", "test_users.split=null"] if group == "test_users" else []
-            return [*(word for word in tiny if not word.startswith(("users.", f"{group}."))), *own]
+            own += [f"test_users={option}", "test_users.split=null"] if "test_users" in groups else []
+            others = ("users.", *(f"{group}." for group in groups))
+            return [*(word for word in tiny if not word.startswith(others)), *own]
         if need == "a pair file":
             own = [word for word in tiny if not word.startswith("test_users.")]
             own += ["test_users=folder", f"test_users.root={own_images(tmp_path, 'folder')}"]
             own += ["test_users.split=null", "test_users.channels=1", "test_users.classes=null"]
             (tmp_path / "pairs.txt").write_text("2 1\n0 1 2\n0 1 1 2\n3 1 4\n3 2 7 2\n")
-            return [*own, f"evaluation={option}", f"evaluation.measures.pairs.path={tmp_path}/pairs.txt"]
+            return [*own, *chosen, f"evaluation.measures.pairs.path={tmp_path}/pairs.txt"]
         if need in ("mlflow", "wandb"):
             pytest.importorskip(need)
-            return [*tiny, f"{group}={option}", *([f"tracker.mlflow.uri=sqlite:///{tmp_path}/db"] * (need == "mlflow"))]
+            return [*tiny, *chosen, *([f"tracker.mlflow.uri=sqlite:///{tmp_path}/db"] * (need == "mlflow"))]
         if need == "ranks":
-            return [*tiny, "executor=distributed", f"{group}={option}"]
+            return [*tiny, "executor=distributed", *chosen]
         if need == "many at once":
-            return [*tiny, "executor=vectorised", f"{group}={option}"]
+            return [*tiny, "executor=vectorised", *chosen]
         if need == "a stand-in for the compiler":  # which takes a minute; tests/execution compiles something small
             monkeypatch.setattr(TorchCompile, "compiled", lambda self, graph: graph)
-            return [*tiny, "executor=vectorised", f"{group}={option}"]
+            return [*tiny, "executor=vectorised", *chosen]
         if need == "a stand-in for a GPU":
             playback = Playback()
             monkeypatch.setattr(Gpu, "check", lambda self, device: None)
             monkeypatch.setattr(Gpu, "record", lambda self, run: playback.record(run))
-            return [*tiny, "executor=vectorised", f"{group}={option}"]
+            return [*tiny, "executor=vectorised", *chosen]
         if need == "no test users":
-            return [*(word for word in tiny if not word.startswith("test_users.")), f"{group}={option}"]
-        return [*tiny, f"{group}={option}"]
+            return [*(word for word in tiny if not word.startswith("test_users.")), *chosen]
+        return [*tiny, *chosen]
 
     return words
 
@@ -214,14 +221,28 @@ def test_every_group_is_covered():
     assert groups - NOT_FOR_TRAINING - {"recipe"} == {group for group, _ in OPTIONS}
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_trains_two_rounds(fedemb, needs, tmp_path, group, option):
-    words = needs(NEEDS.get((group, option)), group, option)
-    code, _, err = fedemb("train", *words, "rounds=2", f"run={tmp_path}/run")
-    assert code == 0, err
-    assert (tmp_path / "run" / "report.json").exists()
-    rounds = (tmp_path / "run" / "diagnostics" / "rounds.jsonl").read_text().splitlines()
-    assert all(norm > 0 for norm in json.loads(rounds[-1])["norms"])  # the option trains something
+@pytest.mark.parametrize("options", RUNS, ids=lambda options: f"{'='.join(options[0])}+{len(options) - 1}")
+def test_every_option_trains_two_rounds(fedemb, needs, tmp_path, options):
+    """If a run of several options fails, each is tried alone to tell whose fault it is."""
+    need = NEEDS.get(options[0])
+    wrong = fault(fedemb, needs(need, options), tmp_path / "run")
+    if wrong and len(options) > 1:
+        alone = [fault(fedemb, needs(need, [one]), tmp_path / str(number)) for number, one in enumerate(options)]
+        found = [f"{one}: {why}" for one, why in zip(options, alone, strict=True) if why]
+        wrong = "\n".join(found) or f"each trains alone, but not all together: {options}: {wrong}"
+    assert not wrong, wrong
+
+
+def fault(fedemb, words, run):
+    """What is wrong with a run of two rounds; None if it trains."""
+    code, _, err = fedemb("train", *words, "rounds=2", f"run={run}")
+    if code != 0:
+        return err
+    if not (run / "report.json").exists():
+        return "no report"
+    rounds = (run / "diagnostics" / "rounds.jsonl").read_text().splitlines()
+    trained = all(norm > 0 for norm in json.loads(rounds[-1])["norms"])
+    return None if trained else "updates are zero: nothing is trained"
 
 
 @pytest.mark.parametrize("option", sorted(AFTERWARDS))
@@ -238,8 +259,8 @@ def test_evaluations_with_images_of_their_own_are_for_later(fedemb, tiny, tmp_pa
 
 
 @pytest.mark.parametrize("recipe", sorted(set(RECIPES) - DOWNLOADED.keys()))
-def test_every_recipe_trains_two_rounds(fedemb, tmp_path, omniglot, monkeypatch, recipe):
-    monkeypatch.setenv("FEDEMB_DATA", str(omniglot))
+def test_every_recipe_trains_two_rounds(fedemb, tmp_path, omniglot_store, monkeypatch, recipe):
+    monkeypatch.setenv("FEDEMB_DATA", str(omniglot_store.parent))
     small = [*SMALL, "test_users=synthetic"]
     code, _, err = fedemb("train", f"recipe={recipe}", *small, f"run={tmp_path}/run")
     assert code == 0, err

@@ -10,6 +10,7 @@ import pkgutil
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 from itertools import pairwise
 from pathlib import Path
@@ -87,6 +88,8 @@ PRINTED = sorted(
     }
 )
 QUICK = ("recipe=synthetic", "rounds=2", "users_per_round=4", "users_per_client=2", "evaluate_every=2")
+QUICK += ("batching.max_examples=12", "batching.batch_size=12")
+FEW_CANARIES = ("canaries=60", "cohorts=60", "audited_rounds=5")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -119,9 +122,11 @@ def test_scripts_of_the_pages_exist_and_parse(command):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # in the extras' packages
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_of_a_page_run_in_their_order(page, fedemb, tmp_path, monkeypatch):
-    """The real commands; training is cut short and done on synthetic users."""
+def test_commands_of_a_page_run_in_their_order(page, fedemb, tmp_path, monkeypatch, request):
+    """The real commands; training and audits are cut short, Omniglot is found prepared."""
     monkeypatch.chdir(tmp_path)
+    if "fedemb prepare omniglot" in COMMANDS[page]:
+        shutil.copytree(request.getfixturevalue("omniglot_store"), tmp_path / "data" / "omniglot")
     monkeypatch.syspath_prepend(tmp_path)
     for name, text in FILES[page].items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -135,6 +140,7 @@ def test_commands_of_a_page_run_in_their_order(page, fedemb, tmp_path, monkeypat
         words = shlex.split(command)[1:]
         if words[0] == "train" and ("resume=true" not in words or "-m" in words):
             words = [*(word for word in words if not word.startswith("recipe=")), *QUICK]
+        words += FEW_CANARIES if words[0] == "audit" else ()
         code, _, err = fedemb(*words)
         assert code == 0, f"{command}: {err}"
 

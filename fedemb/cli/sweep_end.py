@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from rich.measure import Measurement
 
 from fedemb.cli.errors import one_line
-from fedemb.cli.output import console
-from fedemb.cli.sweep_table import epsilon_terms, points_table
-from fedemb.report.record import TUNING
 from fedemb.server.sweep_folder import Point, Status, SweepFolder
 
 _WIDEST = 10_000  # characters; a table is printed as wide as it is
@@ -68,6 +65,10 @@ def concluded() -> Iterator[None]:
 
 def conclude(sweep: SweepFolder, broken: str | None = None) -> None:
     """Print how all points went. Raises: SystemExit, 2 if the input of every point was wrong, 1 if some did not end."""
+    from fedemb.cli.output import console  # the table needs accounting and PyTorch, and every command starts here
+    from fedemb.cli.sweep_table import epsilon_terms, points_table
+    from fedemb.report.record import TUNING
+
     points = sweep.points()
     table, out = points_table(points), console()
     out.width = max(out.width, Measurement.get(out, out.options.update(width=_WIDEST), table).maximum)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from fedemb.core.types import UserId
 from fedemb.data.record import DIGEST_BYTES
+
+if TYPE_CHECKING:  # it brings PyTorch, which the processes that prepare a data set do without
+    from fedemb.core.types import UserId
 
 
 @runtime_checkable

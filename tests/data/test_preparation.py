@@ -1,6 +1,8 @@
 """Preparing several splits: what is there and whole is kept, other data are not replaced unasked."""
 
 import json
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -270,3 +272,14 @@ def test_a_manifest_without_shards_is_told(out, reader):
 def test_an_impossible_number_of_workers_is_refused(out, workers):
     with pytest.raises(ValueError, match="workers"):
         request(out, workers=workers)
+
+
+def test_preparing_starts_without_pytorch():
+    """Its import takes longer than a small data set: commands and worker processes that do not compute go without."""
+    script = """
+import sys
+import fedemb.cli.main
+import fedemb.data_prep.image_folder
+sys.exit("torch" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -223,11 +223,11 @@ def test_workers_change_nothing(tmp_path, prepare):
         assert len({tuple(sorted(contents(tmp_path / str(n) / split).items())) for n in (0, 1, 3)}) == 1
 
 
-def test_the_archives_that_come_with_fedemb(tmp_path):
+def test_the_archives_that_come_with_fedemb(omniglot_store):
     """964 x 4 users of 20 images and 659 of 20; the same drawings as in the archive."""
-    prepared = omniglot.prepare(Request(source=None, out=tmp_path / "omniglot"))
-    assert [(manifest.users, manifest.examples) for manifest in prepared.manifests] == [(3856, 77_120), (659, 13_180)]
-    users, test_users = (StoreUsers(path=tmp_path / "omniglot", split=split) for split in ("train", "test"))
+    users, test_users = (StoreUsers(path=omniglot_store, split=split) for split in ("train", "test"))
+    counts = [(split.num_users, split.num_examples_total) for split in (users, test_users)]
+    assert counts == [(3856, 77_120), (659, 13_180)]
     assert [users.num_examples(user) for user in (0, 1234, 3855)] == [20, 20, 20]
     assert users.user_id(3855) == "Tifinagh/character55/turn270"
     assert test_users.user_id(0) == "Angelic/character01"
