@@ -109,16 +109,34 @@ class FlatClipping(Clipping):
         return clip(update, self.clip_norm)
 
     def add_to(self, total: Params, updates: Params) -> Tensor:
-        """The same, piece by piece while a piece is in the cache."""
-        count = len(next(iter(updates.values())))
-        each = [{name: value[slot] for name, value in updates.items()} for slot in range(count)]
-        lengths = torch.stack([norm(update) for update in each])
-        for update, factor in zip(each, _factor(lengths, self.clip_norm).tolist(), strict=True):
-            if factor:  # else it is not finite, and 0 times that is not 0
-                for name, value in update.items():
-                    for part, more in zip(pieces(total[name]), pieces(value), strict=True):
-                        part.add_(more.double(), alpha=factor)
-        return lengths
+        """The same: on a CPU piece by piece while a piece is in the cache, elsewhere all clients in a few calls."""
+        on_cpu = next(iter(updates.values())).device.type == "cpu"
+        return (_add_by_pieces if on_cpu else _add_at_once)(total, updates, self.clip_norm)
+
+
+def _add_by_pieces(total: Params, updates: Params, clip_norm: float) -> Tensor:
+    count = len(next(iter(updates.values())))
+    each = [{name: value[slot] for name, value in updates.items()} for slot in range(count)]
+    lengths = torch.stack([norm(update) for update in each])
+    for update, factor in zip(each, _factor(lengths, clip_norm).tolist(), strict=True):
+        if factor:  # else it is not finite, and 0 times that is not 0
+            for name, value in update.items():
+                for part, more in zip(pieces(total[name]), pieces(value), strict=True):
+                    part.add_(more.double(), alpha=factor)
+    return lengths
+
+
+def _add_at_once(total: Params, updates: Params, clip_norm: float) -> Tensor:
+    """Memory is taken before anything is added, and the device is not waited for."""
+    flat = {name: value.flatten(1) if value.dim() > 1 else value[:, None] for name, value in updates.items()}
+    squares = [torch.linalg.vector_norm(value.double(), dim=1).square() for value in flat.values()]
+    lengths = torch.stack(squares).sum(dim=0).sqrt()
+    factor_c = _factor(lengths, clip_norm)
+    kept_c1 = (factor_c > 0)[:, None]  # the others are not finite, and 0 times that is not 0
+    sums = {name: factor_c @ torch.where(kept_c1, value, 0.0).double() for name, value in flat.items()}
+    for name, value in sums.items():
+        total[name].add_(value.view_as(total[name]))
+    return lengths
 
 
 @dataclass(frozen=True, kw_only=True)

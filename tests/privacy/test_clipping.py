@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.func import vmap
 
 from fedemb.core.params import flatten
-from fedemb.privacy.clipping import FlatClipping, PerLayerClipping, clip
+from fedemb.privacy.clipping import FlatClipping, PerLayerClipping, _add_at_once, _add_by_pieces, clip
 
 
 def length(params):
@@ -171,11 +171,24 @@ def test_adding_up_is_the_sum_of_the_clipped(clipping):
     torch.testing.assert_close(lengths, torch.stack([length for _, length in each]), equal_nan=True)
 
 
+@pytest.mark.parametrize("add", [_add_by_pieces, _add_at_once])
 @given(st.lists(ENTRIES, min_size=1, max_size=40), st.floats(1e-6, 1e6))
-def test_what_is_added_is_no_longer_than_the_clip_norm(entries, clip_norm):
+def test_what_is_added_is_no_longer_than_the_clip_norm(add, entries, clip_norm):
     total = {"a": torch.zeros(len(entries), dtype=torch.float64)}
-    FlatClipping(clip_norm=clip_norm).add_to(total, {"a": torch.tensor([entries], dtype=torch.float32)})
+    add(total, {"a": torch.tensor([entries], dtype=torch.float32)}, clip_norm)
     assert length(total) <= clip_norm
+
+
+def test_all_at_once_is_the_same_sum():
+    """As a GPU adds up: many shapes, more than one client, and some that are not finite."""
+    draw = torch.Generator().manual_seed(0)
+    shapes = {"a": (3, 4, 2), "b": (5,), "c": ()}
+    updates = {name: torch.randn(6, *shape, generator=draw) for name, shape in shapes.items()}
+    updates["a"][1, 0], updates["b"][4, 2] = math.nan, math.inf
+    totals = [{name: torch.ones(shape, dtype=torch.float64) for name, shape in shapes.items()} for _ in range(2)]
+    lengths = [add(total, updates, 1.5) for add, total in zip((_add_by_pieces, _add_at_once), totals, strict=True)]
+    torch.testing.assert_close(totals[1], totals[0], rtol=0, atol=1e-14)
+    torch.testing.assert_close(lengths[1], lengths[0], equal_nan=True)
 
 
 def test_large_updates_are_added_whole():
