@@ -63,7 +63,9 @@ def main():
             reference, job, cohort, params, cfg.clip_norm, cfg.client, cfg.client.optimizer.momentum
         ),
         "sequential": lambda c: Sequential().clipped_sum(job.work, clipping, params, c, job.load),
-        "vectorised": lambda c: Vectorised().clipped_sum(job.work, clipping, params, c, job.load),
+        "vectorised": lambda c: Vectorised(examples=lambda client: 1).clipped_sum(
+            job.work, clipping, params, c, job.load
+        ),
     }
     seconds = {name: [] for name in ways}
     for round in range(arguments.rounds + 1):

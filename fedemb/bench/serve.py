@@ -15,14 +15,13 @@ import torch
 
 from fedemb.bench.lines import Rounds
 from fedemb.bench.plain_loop import plain_loop
-from fedemb.bench.workload import Workload, client_side, start
+from fedemb.bench.workload import Workload, client_side, start, vectorised
 from fedemb.bench.workloads import WORKLOADS
 from fedemb.client.precision import Bfloat16
 from fedemb.core.allocator import keep_freed_memory
 from fedemb.execution.distributed import Distributed, joined
 from fedemb.execution.executor import Executor, Sequential
 from fedemb.execution.launch import Compiled
-from fedemb.execution.vectorised import Vectorised
 from fedemb.privacy.ledger import Ledger
 from fedemb.server.round import run_round
 
@@ -81,10 +80,10 @@ WAYS: dict[str, Way] = {
     "plain": partial(plain_loop, processes=1),
     "plain_2": partial(plain_loop, processes=2),
     "sequential": partial(by, Sequential),
-    "vectorised": partial(by, Vectorised),
-    "vectorised_compiled": partial(by, partial(Vectorised, kernels=Compiled())),
-    "vectorised_bfloat16": partial(in_bfloat16, Vectorised),
-    "distributed_2": partial(ranks, Vectorised, 2),
+    "vectorised": partial(by, vectorised),
+    "vectorised_compiled": partial(by, partial(vectorised, kernels=Compiled())),
+    "vectorised_bfloat16": partial(in_bfloat16, vectorised),
+    "distributed_2": partial(ranks, vectorised, 2),
 }
 
 

@@ -16,7 +16,7 @@ from fedemb.client.precision import Full, Precision
 from fedemb.client.work import ClientWork
 from fedemb.core.optim import SGD
 from fedemb.core.rng import NoiseSource, SeededNoise, generator
-from fedemb.core.types import Cohort, Diagnostics, Params
+from fedemb.core.types import Cohort, Diagnostics, Params, VirtualClient
 from fedemb.data import prefetch
 from fedemb.data.batching import Batcher
 from fedemb.data.prefetch import Prefetch
@@ -24,6 +24,7 @@ from fedemb.data.sampling import FixedSizeSampler
 from fedemb.data.transforms import Compose, Transform
 from fedemb.data.users import InMemoryUsers
 from fedemb.execution.executor import Executor
+from fedemb.execution.vectorised import Vectorised
 from fedemb.privacy.clipping import Clipping, FlatClipping
 from fedemb.privacy.ledger import Ledger
 from fedemb.privacy.mechanism import Gaussian
@@ -77,6 +78,15 @@ class Workload:
             "model_file": inspect.getfile(self.model),
             "model_class": self.model.__name__,
         }
+
+
+def vectorised(**settings: Any) -> Vectorised:
+    """The executor as a simulation has it, told that all clients of a workload have equally many examples."""
+    return Vectorised(examples=_equally_many, **settings)
+
+
+def _equally_many(client: VirtualClient) -> int:
+    return 1
 
 
 @dataclass(frozen=True, kw_only=True)

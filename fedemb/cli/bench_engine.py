@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,16 @@ import torch
 from omegaconf import DictConfig
 
 from fedemb.bench import engine
+from fedemb.bench.workload import vectorised
 from fedemb.bench.workloads import WORKLOADS
 from fedemb.cli.bench_ways import chosen, threads, turns
 from fedemb.cli.output import console, numbers_table
 from fedemb.cli.pricing import whole
 from fedemb.core.allocator import keep_freed_memory
 from fedemb.execution.executor import Executor, Sequential
-from fedemb.execution.vectorised import Vectorised
 from fedemb.report.bars import Bar, Panel, bar_figure
 
-_EXECUTORS: dict[str, type[Executor]] = {"sequential": Sequential, "vectorised": Vectorised}
+_EXECUTORS: dict[str, Callable[[], Executor]] = {"sequential": Sequential, "vectorised": vectorised}
 _MODELS = ("cnn",)  # a million parameters
 
 

@@ -66,7 +66,8 @@ class Vectorised(Executor):
     kernels: how the kernels of a step are run.
     examples: how many examples a virtual client trains on, or any number that grows with its steps. Clients are worked
         through by it, the longest first, so that few steps are masked; sums come out with other rounding and all else
-        as without. Who works beside whom follows it: None where it is private and must not move others by rounding.
+        as without. Who works beside whom and by which kernels follows it: None where it is private and must not move
+        others by rounding.
     place: the way to the device of the parameters.
     """
 
@@ -97,8 +98,8 @@ class Vectorised(Executor):
             states = self._train(work, shared, *zip(*chunk, strict=True))
             updates = vmap(work.finish, in_dims=(None, 0))(shared, states)
             real = len(cohort.clients) - len(norms)  # the others fill up: they send nothing
-            lengths = clipping.add_to(total, {name: value[:real] for name, value in updates.items()})
-            return lengths, ClientState({}, {}, *(value[:real].clone() for value in states[2:]))
+            ends = ClientState({}, {}, *(value[:real].clone() for value in states[2:]))
+            return clipping.add_to(total, {name: value[:real] for name, value in updates.items()}), ends
 
         for chunk in self._chunks(work, shared, ordered, load, gib):
             for lengths, states in self._room.in_parts(chunk, add, self.halvings, self._captured.forget):
@@ -106,6 +107,10 @@ class Vectorised(Executor):
                 finals += [ClientState({}, {}, *scalars) for scalars in zip(*states[2:], strict=True)]
         back = sorted(range(len(order)), key=order.__getitem__)
         return total, diagnose([norms[place] for place in back], [finals[place] for place in back])
+
+    def close(self) -> None:
+        """Give back what was captured."""
+        self._captured.forget()
 
     def record(self) -> dict[str, Any]:
         """How many clients fit into memory, if chunks were halved."""
@@ -158,9 +163,9 @@ class Vectorised(Executor):
         names, common, done = (*shared, *states.params, *padded), list(shared.values()), list[list[Tensor]]()
         for index, width in enumerate(self._widths(active)):
             if width < len(own[-1]):
-                done.append([value[width:] for value in own])
+                done.append([value[width:].clone() for value in own])  # results are good until the next call
                 own = [value[:width] for value in own]
-            step = _step if bool(active[:width, index].all()) else _step_or_rest
+            step = _step if self.examples is not None and bool(active[:width, index].all()) else _step_or_rest
             batch = place.bring({name: value[:width, index] for name, value in padded.items()})
             inputs = [*common, *own, *batch.values()]
 

@@ -4,10 +4,10 @@ from functools import partial
 
 import pytest
 import torch
-from small import RAGGED, make_cohort, make_load, make_work
+from small import RAGGED, make_cohort, make_load, make_users, make_work
 
 from fedemb.client.finetune import FineTune
-from fedemb.core.optim import Adam
+from fedemb.core.optim import SGD, Adam
 from fedemb.core.params import flatten
 from fedemb.execution.executor import Sequential
 from fedemb.execution.memory import client_bytes
@@ -49,6 +49,28 @@ def test_every_chunk_size_gives_the_same_sum(size, chunks, chunk_sizes):
     torch.testing.assert_close(flatten(total), flatten(wanted), rtol=0, atol=1e-6)
     torch.testing.assert_close(found.norms, exact.norms, rtol=0, atol=1e-5)
     assert found.examples.tolist() == exact.examples.tolist() == [20, 0, 1, 16, 11]
+
+
+class Noted(FlatClipping):
+    """Keeps the updates as they come."""
+
+    def add_to(self, total, updates):
+        vars(self).setdefault("seen", []).append({name: value.clone() for name, value in updates.items()})
+        return super().add_to(total, updates)
+
+
+def test_where_sizes_are_private_a_neighbours_steps_move_nobody_by_even_a_rounding():
+    """A resting neighbour must not choose the kernels: those for a whole chunk round differently."""
+    found, work = [], make_work(optimizer=SGD())
+    for count in (12, 8):  # 3 steps, as the first client has, or 2
+        users, clipping = make_users(counts=[12, 12, count, count]), Noted(clip_norm=0.5)
+        by = partial(map, make_load(users))
+        Vectorised().clipped_sum(work, clipping, work.task.init(1), make_cohort((0, 1), (2, 3)), by)
+        [updates] = vars(clipping)["seen"]
+        found.append(updates)
+    alone, beside = found
+    assert all(torch.equal(alone[name][0], beside[name][0]) for name in alone)
+    assert not all(torch.equal(alone[name][1], beside[name][1]) for name in alone)
 
 
 class Restless(FineTune):
