@@ -30,8 +30,10 @@ from fedemb.data.transforms import Compose, ScalePixels
 from fedemb.data.users import UserDataset, share_images
 from fedemb.evaluation.embedded import Measure
 from fedemb.evaluation.users import embedded_users
+from fedemb.execution.distributed import ranks
 from fedemb.execution.executor import Executor, Load
 from fedemb.models.exported import embed
+from fedemb.models.functional import bring_constants
 from fedemb.privacy.accounting import Events, PrivacySpend, check_delta, default_delta, epsilon, spend
 from fedemb.privacy.clipping import Clipping
 from fedemb.privacy.ledger import Ledger
@@ -128,6 +130,8 @@ def client_side(cfg: DictConfig, seed: int) -> ClientSide:
     )
     images = tuple(users.load([0])["image"].shape[1:])
     check_images(model.backbone, cfg.embedding_width, images)
+    device = device_of(cfg.device)
+    bring_constants(model.backbone, device)
     batcher = _batcher(cfg, users)
     return ClientSide(
         users=users,
@@ -136,7 +140,7 @@ def client_side(cfg: DictConfig, seed: int) -> ClientSide:
         work=instantiate(cfg.client)(task=task),
         load=_load(cfg, batcher),
         examples=batcher.num_examples,
-        device=device_of(cfg.device),
+        device=device,
     )
 
 
@@ -144,12 +148,6 @@ def users_of(cfg: DictConfig) -> UserDataset:
     """Whoever the guarantee is for: the users of users=, or as unit=example has it, each of their images."""
     users: UserDataset = instantiate(cfg.unit)(instantiate(cfg.users))
     return users
-
-
-def make_repeatable() -> None:
-    """The same kernels and the same numbers on every call: resumed runs are bit-equal."""
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.allow_tf32 = False  # float32 is float32
 
 
 def seed_after(start: Start, seed: int) -> int:
@@ -238,17 +236,32 @@ def _delta(cfg: DictConfig, users: int) -> float:
 
 
 def device_of(name: str) -> torch.device:
-    """auto is the GPU if there is one.
+    """auto is the GPU if there is one. From then on it is the current one, and gives the same numbers on every call.
 
-    Raises: ValueError if the device does not exist here.
+    Raises: ValueError if the device does not exist here, or cannot hold the float64 of sums and norms.
     """
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
     try:
-        return torch.empty(0, device=chosen).device
-    except (RuntimeError, AssertionError) as error:
+        probe = torch.zeros((), dtype=torch.float64, device=chosen)
+        probe.item()
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         raise ValueError(
             f"device={name} cannot be used here: {str(error).splitlines()[0]}; take auto or cpu"
         ) from error
+    if probe.device.type == "cuda":
+        if torch.device(chosen).index is not None and ranks() > 1:
+            raise ValueError(f"device={name} would be the GPU of every rank: take device=cuda, and each has its own")
+        torch.cuda.set_device(probe.device)  # streams and recordings are made on the current one
+    _make_repeatable()
+    return probe.device
+
+
+def _make_repeatable() -> None:
+    """The same kernels on every call, and float32 that is float32."""
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False  # the default, but for environment variables
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False  # sums over bfloat16 are in float32
 
 
 def is_secret(cfg: DictConfig) -> bool:

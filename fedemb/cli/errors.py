@@ -56,7 +56,8 @@ def reported() -> Iterator[None]:
 
 def is_mistake(error: BaseException) -> bool:
     """Can a user or the machine have caused it? Anything else is a defect of fedemb."""
-    return isinstance(error, MISTAKES) or (isinstance(error, TypeError) and _is_wrong_key(error))
+    full = type(error).__name__ == "OutOfMemoryError"  # PyTorch's, of a GPU, without an import of it
+    return full or isinstance(error, MISTAKES) or (isinstance(error, TypeError) and _is_wrong_key(error))
 
 
 def _is_wrong_key(error: TypeError) -> bool:

@@ -25,7 +25,7 @@ def worker(overrides: tuple[str, ...]) -> Worker:
     Raises: ValueError for a mistake in the overrides.
     """
     job = build(_composed(overrides))
-    return Worker(work=job.work, load=job.load, within=job.executor, data=digest_of(job.users))
+    return Worker(work=job.work, load=job.load, within=job.executor, data=digest_of(job.users), device=job.device)
 
 
 def _composed(overrides: tuple[str, ...]) -> DictConfig:

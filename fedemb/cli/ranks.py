@@ -12,7 +12,7 @@ from typing import cast
 
 from omegaconf import DictConfig
 
-from fedemb.cli.build import ClientSide, Job, build, client_side, executor_for, executor_of, make_repeatable
+from fedemb.cli.build import ClientSide, Job, build, client_side, executor_for, executor_of
 from fedemb.cli.errors import MISTAKES, one_line, reported
 from fedemb.cli.stopping import asked_to_stop
 from fedemb.core.allocator import keep_freed_memory
@@ -84,7 +84,6 @@ def _follow() -> None:
 
 
 def _serve(cfg: DictConfig) -> None:
-    make_repeatable()
     keep_freed_memory()
     seconds = cast(Distributed, executor_of(cfg)).timeout_seconds  # or rank 0 would not have asked
     side = together(partial(_client_side, cfg), seconds)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from fedemb.cli import choice, objective, owners, sweep
-from fedemb.cli.build import Job, is_secret, make_repeatable
+from fedemb.cli.build import Job, is_secret
 from fedemb.cli.errors import INTERRUPTED
 from fedemb.cli.objective import Value
 from fedemb.cli.progress import Progress
@@ -67,7 +67,6 @@ def _train_in(cfg: DictConfig, folder: RunFolder) -> None:
     else:
         refuse_nothing_to_resume(cfg, said, folder.path)
         folder.refuse_if_used()
-    make_repeatable()
     keep_freed_memory()
     with everywhere(cfg) as job:
         _start(cfg, job, folder, None if resumed else _saved(cfg, said))

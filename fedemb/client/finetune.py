@@ -82,7 +82,7 @@ class FineTune(ClientWork):
         trained, _ = split(shared, self.task.is_shared)
         params = merge(trained, to(self.task.init_local(client.seed), like.device, like.dtype))
         zero = like.new_zeros(())
-        rate = like.new_tensor(self.learning_rate * self.schedule.factor(client.round))
+        rate = like.new_full((), self.learning_rate * self.schedule.factor(client.round))
         return ClientState(params, self.optimizer.init(params), rate, step=zero, loss=zero, examples=zero)
 
     def step(self, shared: Params, state: ClientState, batch: Batch) -> ClientState:

@@ -9,12 +9,11 @@ from functools import partial
 from statistics import median
 from typing import Any, ClassVar
 
-import torch
-
 from fedemb.client.work import ClientWork
 from fedemb.core import check
 from fedemb.core.types import Cohort, Diagnostics, Params
 from fedemb.execution.executor import Executor, Load, TooLargeError
+from fedemb.execution.room import ran_out
 from fedemb.privacy.clipping import Clipping
 
 _CLEARLY = 2.0  # times the fastest candidate's seconds: out of the race
@@ -150,5 +149,9 @@ class Auto(Executor):
             started = self.clock()
             answer = run()
             return answer, self.clock() - started
-        except (torch.OutOfMemoryError, TooLargeError):
+        except TooLargeError:
+            return None
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
             return None

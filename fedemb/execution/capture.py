@@ -103,7 +103,7 @@ class Captured:
         key = (what, id(about), names, layouts)
         if key not in self._kept:
             if len(self._kept) == _MOST:
-                del self._kept[next(iter(self._kept))]
+                self.forget()  # all at once: recordings work in one memory, and one cannot leave it alone
             self._kept[key] = about, make()  # `about` lives as long as its id is a key
         found: Result = self._kept[key][1]
         return found

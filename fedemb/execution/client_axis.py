@@ -159,13 +159,17 @@ def _convolution_backward(
     return moved, _parted(to_weight, clients), _parted(to_bias, clients)
 
 
+def _for_norms(woven: Tensor) -> Tensor:
+    """A GPU's group norm takes no channels last: its forward refuses them, and its backward computes nonsense."""
+    return woven if woven.device.type == "cpu" else woven.contiguous()
+
+
 def _group_norm(
     clients: int, images: PerClient, weight: PerClient | None, bias: PerClient | None, *sizes: Any
 ) -> tuple[PerClient, ...]:
     batch, channels, pixels, groups, epsilon = sizes
-    found = aten.native_group_norm(
-        weave(images), _joined(weight), _joined(bias), batch, channels * clients, pixels, groups * clients, epsilon
-    )
+    sizes = batch, channels * clients, pixels, groups * clients
+    found = aten.native_group_norm(_for_norms(weave(images)), _joined(weight), _joined(bias), *sizes, epsilon)
     return tuple(unweave(value, clients) for value in found)
 
 
@@ -180,10 +184,7 @@ def _group_norm_backward(
 ) -> tuple[PerClient | None, ...]:
     batch, channels, pixels, groups, wanted = sizes
     to_images, to_weight, to_bias = aten.native_group_norm_backward(
-        weave(gradient),
-        weave(images),
-        weave(mean),
-        weave(inverse_std),
+        *(_for_norms(weave(value)) for value in (gradient, images, mean, inverse_std)),
         _joined(weight),
         batch,
         channels * clients,

@@ -183,10 +183,13 @@ def _lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
         late = re.search(r"Ranks? ([\d, ]+) failed to pass", str(error))
         who = f"rank {late[1]}" if late else "a rank"
+        said = f" ({str(error).splitlines()[0]})" if isinstance(error, dist.DistBackendError) else ""
         raise DeadWorkerError(
-            f"{who} did not answer: it died, or took longer than executor.timeout_seconds; go on with resume=true"
+            f"{who} did not answer: it died, or took longer than executor.timeout_seconds{said}; go on with resume=true"
         ) from error
 
 
@@ -316,7 +319,8 @@ class Distributed(Executor):
             shared: Params = {}
             for dtype, shapes in task.dtypes.items():
                 size = sum(torch.Size(shape).numel() for shape in shapes.values())
-                shared |= _cut(_send(torch.empty(size, dtype=dtype, device=device), task), shapes)
+                sent = _cut(_send(torch.empty(size, dtype=dtype, device=device), task), shapes)
+                shared |= {name: value.clone() for name, value in sent.items()}  # aligned, as rank 0 has them
             self._share(task, work, shared, load)
 
     def _share(self, task: _Round, work: ClientWork, shared: Params, load: Load) -> tuple[Params, Diagnostics]:
@@ -342,7 +346,7 @@ class Distributed(Executor):
         here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
         if backend == "nccl" and not gpu:
             raise ValueError(f"executor.backend=nccl is for GPUs, got device={device}: take gloo, or leave it out")
-        if backend == "nccl" and here > gpus:
+        if backend == "nccl" and here > gpus and "CUDA_VISIBLE_DEVICES" not in os.environ:  # each may see its own
             raise ValueError(
                 f"NCCL wants a GPU for each process, got {here} processes on a machine with {gpus}: lower "
                 "--nproc-per-node, or take executor.backend=gloo"

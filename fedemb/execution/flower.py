@@ -29,25 +29,26 @@ class Worker:
     """What a node works with: the same work on the same data as the loop's.
 
     data: digest of the users; "" for any.
+    device: where the clients train; None for the GPU if this node sees one.
     """
 
     work: ClientWork
     load: Load
     within: Executor = field(default_factory=Sequential)
     data: str = ""
+    device: torch.device | None = None
 
     def __post_init__(self) -> None:
         refuse_following_the_clock("executor", self.within)
 
     def partial_sum(self, share: Share) -> PartialSum:
-        """The sum over the share's clients, on the GPU if this node has one.
+        """The sum over the share's clients.
 
         Raises: ValueError for a share of another data set.
         """
         if share.data != self.data:
             raise ValueError("this node has other users than the loop: give both the same data set and settings")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        shared = to(share.shared, device)
+        shared = to(share.shared, self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         total, diagnostics = self.within.clipped_sum(self.work, share.clipping, shared, share.cohort, self.load)
         return PartialSum(total=total, diagnostics=diagnostics)
 

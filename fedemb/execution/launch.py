@@ -77,8 +77,9 @@ class CudaGraphs(Launch):
         self.of.check(device)
 
     def ready(self, graph: fx.GraphModule, inputs: Sequence[Tensor], spent: Collection[int]) -> Kernels:
-        """A recording, with memory of its own for inputs and results."""
-        return _Recording(self.of.ready(graph, inputs, spent), inputs, self.recorder)
+        """A recording, with memory of its own for the inputs that are read, and for results."""
+        read = [bool(node.users) for node in graph.graph.find_nodes(op="placeholder")]
+        return _Recording(self.of.ready(graph, inputs, spent), inputs, read, self.recorder)
 
 
 class _Recording:
@@ -87,13 +88,18 @@ class _Recording:
     A result that is handed to the next call lies, as a rule, where that call reads it: nothing is moved then.
     """
 
-    def __init__(self, kernels: Kernels, inputs: Sequence[Tensor], recorder: Recorder) -> None:
-        self._inputs = [empty_alike(value).zero_() for value in inputs]
+    def __init__(self, kernels: Kernels, inputs: Sequence[Tensor], read: Sequence[bool], recorder: Recorder) -> None:
+        self._inputs = [
+            empty_alike(value).zero_() if is_read else value.new_empty(0)
+            for value, is_read in zip(inputs, read, strict=True)
+        ]
+        self._read = read
         self._results, self._replay = recorder.record(lambda: kernels(*self._inputs))
         self._storages = {_storage(value) for value in self._inputs}
 
     def __call__(self, *given: Tensor) -> list[Tensor]:
-        moves = [pair for pair in zip(self._inputs, given, strict=True) if not _lie_alike(*pair)]
+        pairs = zip(self._inputs, given, self._read, strict=True)
+        moves = [(place, value) for place, value, is_read in pairs if is_read and not _lie_alike(place, value)]
         # A result may lie where another one is about to be moved to.
         sources = [value.clone() if _storage(value) in self._storages else value for _, value in moves]
         for (place, _), value in zip(moves, sources, strict=True):

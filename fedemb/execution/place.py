@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import torch
+from torch import Tensor
 
 from fedemb.core.params import to
 from fedemb.core.types import Batch
@@ -101,7 +102,7 @@ class Cuda(Driver):
         """From page-locked memory, on a stream of its own."""
         working = torch.cuda.current_stream(self._device)
         with torch.cuda.stream(self._way):
-            sent = {name: value.pin_memory().to(self._device, non_blocking=True) for name, value in batch.items()}
+            sent = {name: _pinned(value).to(self._device, non_blocking=True) for name, value in batch.items()}
         working.wait_stream(self._way)
         for value in sent.values():
             value.record_stream(working)  # or its memory would be taken again by a later batch too early
@@ -111,6 +112,11 @@ class Cuda(Driver):
         """By an event on the stream that the work is on."""
         wait: Callable[[], None] = torch.cuda.current_stream(self._device).record_event().synchronize
         return wait
+
+
+def _pinned(value: Tensor) -> Tensor:
+    """In page-locked memory without gaps: a copy of a value with gaps would wait."""
+    return torch.empty_like(value, pin_memory=True).copy_(value)
 
 
 @cache

@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -50,12 +50,22 @@ class Gpu(Recorder):
                 run()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=_pool()):
+        pool, stream = _workshop()
+        with torch.cuda.graph(graph, pool=pool, stream=stream):
             results = run()
+        _ALIVE.add(graph)
         return results, graph.replay
 
 
-@cache
-def _pool() -> Any:
-    """Memory in which all recordings of this process work, as never two of them run at once."""
-    return torch.cuda.graph_pool_handle()
+_ALIVE: WeakSet[Any] = WeakSet()
+_WORKSHOP: list[Any] = []
+
+
+def _workshop() -> list[Any]:
+    """Memory in which all recordings of this process work, as never two of them run at once, and where they are made.
+
+    Anew when none is left: the memory goes with the last one, but for what libraries keep there for the stream.
+    """
+    if not _ALIVE:
+        _WORKSHOP[:] = torch.cuda.graph_pool_handle(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    return _WORKSHOP

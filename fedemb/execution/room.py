@@ -14,6 +14,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+_RAN_OUT = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
+
+def ran_out(error: RuntimeError) -> bool:
+    """Is it that a device's memory is full? PyTorch's allocator has a class for it, CUDA's libraries have words."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _RAN_OUT)
+
+
 class Room:
     """Gives work in parts, which are halved from then on whenever one does not fit; stderr says so each time."""
 
@@ -55,7 +63,9 @@ class Room:
             part = items[start : start + (self._most or len(items))]
             try:
                 result = run(part)
-            except torch.OutOfMemoryError:  # dealt with below, when the failed run's frames are gone
+            except RuntimeError as error:  # dealt with below, when the failed run's frames are gone
+                if not ran_out(error):
+                    raise
                 fits = False
             else:
                 fits = True

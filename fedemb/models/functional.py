@@ -60,6 +60,13 @@ def fresh_params(module: nn.Module, seed: int) -> Params:
     return {name: value.detach().clone() for name, value in clone.named_parameters()}
 
 
+def bring_constants(module: nn.Module, device: torch.device) -> None:
+    """Move a module's buffers to the device, once: `call` copies them each time, and from another device that waits."""
+    for layer in module.modules():
+        for name, value in layer.named_buffers(recurse=False):
+            layer._buffers[name] = value.to(device)
+
+
 def call(module: nn.Module, params: Params, images: Tensor) -> Tensor:
     """module(images) with the given parameters in place of its own, and copies of its buffers."""
     constants = {name: value.to(images.device, copy=True) for name, value in module.named_buffers()}

@@ -107,7 +107,8 @@ class BandedToeplitz(Strategy):
         noise = scale(fresh(), 1 / first)
         for lag, coefficient in enumerate(later, start=1):
             for name, value in state[f"lag{lag}"].items():
-                noise[name].sub_(value, alpha=coefficient / first)  # in place: made above
+                mine = noise[name]  # on the CPU, where noise is drawn; a state that was saved may come back elsewhere
+                mine.sub_(value.to(mine.device), alpha=coefficient / first)  # in place: made above
         past = [noise, *(state[f"lag{lag}"] for lag in range(1, self.span))]
         return noise, {f"lag{lag}": past[lag - 1] for lag in range(1, self.span)}
 

@@ -114,6 +114,7 @@ def test_no_noise_is_reported_as_no_privacy(fedemb, tiny, tmp_path):
         ("seed=x", ["seed", "x"]),
         ("mode=loud", ["mode", "simulate", "release"]),
         ("device=tpu", ["device=tpu"]),
+        ("device=meta", ["device=meta cannot be used here", "take auto or cpu"]),
         ("frozen=[conv9*]", ["conv9*", "conv1.weight"]),
         ("frozen=[*]", ["nothing is left to train"]),
         ("sampler=poisson", ["users_per_client=1", "sampler=fixed"]),

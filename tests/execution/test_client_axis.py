@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from fedemb.execution.capture import Captured
 from fedemb.execution.capture import over_clients as over_clients_by
-from fedemb.execution.client_axis import PerClient, weave
+from fedemb.execution.client_axis import PerClient, _for_norms, weave
 from fedemb.execution.launch import Plain
 
 CLIENTS, IMAGES = 3, 4
@@ -118,6 +118,14 @@ def test_images_lie_as_kernels_like_them(dtype, channels_last):
     images = torch.empty(CLIENTS, IMAGES, 2, 8, 6, dtype=dtype, device="meta")
     wanted = (CLIENTS * 2 * 48, 1, 6 * CLIENTS * 2, CLIENTS * 2) if channels_last else (CLIENTS * 2 * 48, 48, 6, 1)
     assert weave(PerClient(images)).stride() == wanted
+
+
+def test_group_norms_elsewhere_than_on_a_cpu_get_channels_first():
+    """PyTorch's GPU kernel refuses channels last, and its gradient takes them for something else."""
+    for device in ("cpu", "meta"):
+        woven = weave(PerClient(torch.empty(3, 2, 4, 5, 6, dtype=torch.bfloat16, device=device)))
+        assert not woven.is_contiguous()
+        assert _for_norms(woven).is_contiguous() == (device == "meta")
 
 
 def test_results_have_the_dtype_that_one_client_has():

@@ -1,17 +1,20 @@
 """Lists of kernels that are compiled, or recorded and replayed."""
 
 import os
+from functools import partial
 
 import pytest
 import torch
 from recorders import Playback
-from small import RAGGED, Line, make_load, make_stream, make_task, make_work
+from small import RAGGED, Line, make_cohort, make_load, make_stream, make_task, make_users, make_work
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedemb.execution import compiler
 from fedemb.execution.capture import over_clients
 from fedemb.execution.compiler import Compiler, TorchCompile
+from fedemb.execution.executor import Sequential
 from fedemb.execution.launch import Compiled, CudaGraphs, Plain
+from fedemb.execution.memory import client_bytes
 from fedemb.execution.recorder import Gpu
 from fedemb.execution.vectorised import Vectorised
 from fedemb.privacy.clipping import FlatClipping
@@ -106,6 +109,29 @@ def test_rounds_by_recordings_equal_sequential(examples):
     executor = Vectorised(memory_gib=1e-3, kernels=CudaGraphs(recorder=recorder), examples=examples)
     check_executor(executor, work, work.task.init(1), RAGGED, make_load(), clip_norm=0.1)
     assert {device.type for device in recorder.devices} == {"cpu"}
+
+
+def test_clients_that_are_done_keep_their_updates_while_narrower_recordings_replay():
+    """Full steps at two widths are recorded first, then one in which a client rests: its results are in their way."""
+    steps = [5] * 4 + [3] * 4 + [5] * 4 + [4] + [3] * 3
+    users = make_users(counts=[4 * count for count in steps for _ in range(2)])
+    cohort, work = make_cohort(*((2 * pair, 2 * pair + 1) for pair in range(16))), make_work(learning_rate=0.05)
+    order = {client.seed: -place for place, client in enumerate(cohort.clients)}  # chunks as written
+    memory = 8.5 * client_bytes(work, work.task.init(0), cohort.clients[0], make_load(users)(cohort.clients[0])) / 2**30
+    by, clipping = partial(map, make_load(users)), FlatClipping(clip_norm=0.5)
+    wanted, _ = Sequential().clipped_sum(work, clipping, work.task.init(1), cohort, by)
+    executor = Vectorised(memory_gib=memory, kernels=recorded(), examples=lambda client: order[client.seed])
+    found, _ = executor.clipped_sum(work, clipping, work.task.init(1), cohort, by)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6)
+
+
+def test_what_no_kernel_reads_is_not_copied():
+    run = over_clients(lambda common, own: own + 1, {"idle": torch.ones(5)}, torch.zeros(3), launch=recorded(), spent=1)
+    [given] = values(1.0)
+    with Copies() as copies:
+        [result] = run(torch.full((5,), 7.0), given)
+    assert copies.count == 1  # `given`
+    torch.testing.assert_close(result, given + 1, rtol=0, atol=0)
 
 
 def test_a_layout_is_recorded_once():

@@ -62,6 +62,18 @@ def test_what_a_part_left_behind_is_let_go_before_a_smaller_one_is_tried():
     assert done == [4, "let go", 2, "let go", 1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("words", ["cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory"])
+def test_libraries_say_it_in_words_and_other_errors_are_errors(words):
+    def run(part, words=words):
+        if len(part) > 2:
+            raise RuntimeError(words)
+        return list(part)
+
+    assert [*chain(*Room().in_parts(range(4), run, 9, LET_GO))] == [0, 1, 2, 3]
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        list(Room().in_parts(range(4), partial(run, words="shapes do not fit"), 9, LET_GO))
+
+
 def test_room_is_measured_once_and_carried_over():
     """A resumed process finds other memory free; with other chunks it would round otherwise."""
     first, second = Room(), Room()

@@ -5,7 +5,7 @@ import torch
 from small import Conv
 from torch import nn
 
-from fedemb.models.functional import call, fresh_params, refuse_buffers, seeded
+from fedemb.models.functional import bring_constants, call, fresh_params, refuse_buffers, seeded
 
 
 class Counter(nn.Module):
@@ -189,3 +189,12 @@ def test_constants_pass_and_what_is_written_there_outlives_no_call():
         assert call(model, params, images).tolist() == [[18.0, 18.0]]
     assert model.positions.tolist() == [0, 1]
     assert model.frequencies.tolist() == [1.0, 1.0]
+
+
+def test_constants_are_brought_to_the_device_and_nothing_else_is():
+    """Or each step would fetch them, and wait."""
+    model = Table()
+    bring_constants(model, torch.device("meta"))
+    assert {value.device.type for value in model.buffers()} == {"meta"}
+    assert {value.device.type for value in model.parameters()} == {"cpu"}
+    assert list(model.state_dict()) == ["weight", "positions"]

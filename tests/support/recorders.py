@@ -8,11 +8,13 @@ from fedemb.execution.recorder import Recorder
 class Playback(Recorder):
     """Runs again instead of replaying. Results stay where they were at first, and are spoilt when the next run starts.
 
+    All recordings work in one memory: a replay may write over the results of those made after it as well, as their
+    memory may be what this one's values in between have given back.
     devices: what was checked. recorded: how many recordings were made.
     """
 
     def __init__(self):
-        self.devices, self.recorded = [], 0
+        self.devices, self.recorded, self._spoils = [], 0, []
 
     def check(self, device):
         self.devices.append(device)
@@ -28,8 +30,12 @@ class Playback(Recorder):
                 if mine and result.is_floating_point():
                     result.fill_(torch.nan)
 
+        self._spoils.append(spoil)
+        number = len(self._spoils) - 1
+
         def replay():
-            spoil()
+            for each in self._spoils[number:]:
+                each()
             for result, value in zip(results, run(), strict=True):
                 if result.data_ptr() != value.data_ptr():
                     result.copy_(value)
