@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fedemb.core.files import as_os_error
 from fedemb.core.pixels import scale_pixels
 from fedemb.core.types import Params
 from fedemb.models.change import Change
@@ -64,7 +65,8 @@ def save_model(
     images: [Ch, H, W] of those that it was trained on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(on_cpu(params), folder / _WEIGHTS)
+    with as_os_error(folder / _WEIGHTS):
+        save_file(on_cpu(params), folder / _WEIGHTS)
     more = {"changes": [dict(change) for change in changes], "images": list(images or ())}
     config = {"backbone": dict(backbone), **{key: value for key, value in more.items() if value}, "about": dict(about)}
     (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")

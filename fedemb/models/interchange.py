@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fedemb.core.files import as_os_error
 from fedemb.models.exported import EmbeddingModel, on_cpu
 from fedemb.models.optional import library
 
@@ -83,7 +85,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _write_safetensors(model: EmbeddingModel, images: Tensor, file: Path) -> None:
-    save_file(on_cpu(dict(model.backbone.named_parameters())), file)
+    with as_os_error(file):
+        save_file(on_cpu(dict(model.backbone.named_parameters())), file)
 
 
 def _read_safetensors(model: EmbeddingModel, file: Path) -> Embed:
@@ -103,7 +106,9 @@ def _read_torchscript(model: EmbeddingModel, file: Path) -> Embed:
 
 def _write_pt2(model: EmbeddingModel, images: Tensor, file: Path) -> None:
     program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-    torch.export.save(program, file)
+    packed = BytesIO()  # on a full disk PyTorch's own writer ends the process
+    torch.export.save(program, packed)
+    file.write_bytes(packed.getbuffer())
 
 
 def _read_pt2(model: EmbeddingModel, file: Path) -> Embed:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fedemb.core.files import sha256, sync, write_atomically
+from fedemb.core.files import as_os_error, sha256, sync, write_atomically
 from fedemb.core.types import Params
 from fedemb.privacy.ledger import Ledger
 from fedemb.server.optimizer import ServerState
@@ -42,7 +42,8 @@ def save(folder: Path, state: RunState, progress: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     name = f"round-{state.round:08d}.safetensors"
     draft = folder / f".{name}.draft"
-    save_file(_tensors(state), draft)
+    with as_os_error(draft):
+        save_file(_tensors(state), draft)
     sync(draft)
     draft.replace(folder / name)
     sync(folder)  # the tensors' name is on disk before the commit that points to it

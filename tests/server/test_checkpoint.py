@@ -1,10 +1,12 @@
 """Checkpoints: bit-exact, atomic whatever step the process dies at, and one line for a damaged file."""
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from fedemb.core import files
 from fedemb.core.optim import SGD, Adam
@@ -173,3 +175,16 @@ def test_write_atomically_replaces_or_leaves(tmp_path, monkeypatch):
     assert path.read_text() == "old"
     files.write_atomically(path, "new")
     assert path.read_text() == "new"
+
+
+def test_a_full_disk_is_an_error_of_the_file(tmp_path, monkeypatch):
+    """The library that writes tensors has an error of its own, which is no mistake of anybody's."""
+
+    def full(tensors, path):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        checkpoint.save(tmp_path, state_after(1), {})
+    assert raised.value.errno == errno.ENOSPC
+    assert raised.value.filename.endswith(".draft")
