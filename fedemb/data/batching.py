@@ -95,9 +95,21 @@ class Batcher:
             places = [part - (end - count) for part, end, count in zip(parts, ends, counts, strict=True)]
             loaded, order = self.users.load_examples(client.users, places), np.searchsorted(needed, order)
         else:
-            loaded = self.users.load(client.users)
+            loaded, needed = self.users.load(client.users), np.arange(sum(counts))
+        _check_examples(loaded, len(needed))
         order_n = torch.from_numpy(order)
         return {name: value.index_select(0, order_n) for name, value in loaded.items()}
+
+
+def _check_examples(loaded: Batch, expected: int) -> None:
+    """Raise ValueError if a data set gives something else than it says."""
+    if missing := {"image", "label"} - loaded.keys():
+        raise ValueError(
+            f"a data set's load gives 'image' and 'label', got {sorted(loaded)}: {missing.pop()} is missing"
+        )
+    counts = {name: len(value) for name, value in loaded.items()}
+    if set(counts.values()) != {expected}:
+        raise ValueError(f"a data set's num_examples and load disagree: {expected} examples said, loaded {counts}")
 
 
 def pad_steps(batches: Sequence[Batch]) -> Batch:

@@ -43,7 +43,11 @@ class ScalePixels:
     """uint8 x in 0 .. 255 to float32 x/128 - 1, as in the paper's code."""
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
-        """Scale "image"."""
+        """Scale "image". Raises: ValueError for other numbers than uint8, which would all become about -1."""
+        if batch["image"].dtype != torch.uint8:
+            raise ValueError(
+                f"a data set gives images as uint8 in 0 .. 255, got {batch['image'].dtype}: leave the scaling to fedemb"
+            )
         return {**batch, "image": scale_pixels(batch["image"])}
 
 

@@ -229,3 +229,29 @@ def test_where_the_data_set_can_only_what_is_trained_on_is_read(limits):
         name: value.tolist() for name, value in wanted.items()
     }
     assert [sorted(read) for read in users.read] == [sorted(set(trained_on(wanted)))]
+
+
+class Otherwise(InMemoryUsers):
+    """Gives something else than it says."""
+
+    def __init__(self, users, change):
+        super().__init__(users)
+        self.change = change
+
+    def load(self, users):
+        return self.change(super().load(users))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda batch: {"image": batch["image"]}, r"'label', got \['image'\]: label is missing$"),
+        (lambda batch: {**batch, "label": batch["label"][1:]}, "disagree: 3 examples said, loaded .*'label': 2"),
+        (lambda batch: {name: value[:2] for name, value in batch.items()}, "disagree: 3 examples said, loaded"),
+    ],
+)
+def test_a_data_set_that_gives_something_else_than_it_says_is_one_line(change, words):
+    pixels = torch.zeros(3, 1, 1, 1, dtype=torch.uint8)
+    users = Otherwise([{"image": pixels, "label": torch.zeros(3, dtype=torch.int64)}], change)
+    with pytest.raises(ValueError, match=words):
+        Batcher(users=users, batch_size=2, transform=KEEP).load(client(0))

@@ -26,8 +26,9 @@ def labelled(labels):
     return {"label": torch.tensor(labels, dtype=torch.int64), "mask": torch.ones(len(labels))}
 
 
-def images(n=5, channels=2, height=6, width=9, seed=0):
-    return {"image": torch.from_numpy(rng(seed).uniform(-1, 1, (n, channels, height, width))).float()}
+def images(n=5, channels=2, height=6, width=9, seed=0, raw=False):
+    image = torch.from_numpy(rng(seed).uniform(-1, 1, (n, channels, height, width))).float()
+    return {"image": (128 * image + 128).to(torch.uint8) if raw else image}
 
 
 ALL = [
@@ -45,6 +46,14 @@ def test_pixels_are_divided_by_128_less_one():
     assert scaled.dtype == torch.float32
     assert scaled.flatten().tolist() == [-1.0, -0.5, 0.0, 0.9921875]
     assert raw.flatten().tolist() == [0, 64, 128, 255]
+
+
+def test_images_that_are_scaled_already_are_refused():
+    """As ToTensor gives them: all of them would become about -1."""
+    with pytest.raises(
+        ValueError, match=r"^a data set gives images as uint8 .*, got torch\.float32: leave the scaling"
+    ):
+        ScalePixels()(images(), rng())
 
 
 def test_local_labels_are_numbered_by_first_appearance():
@@ -200,7 +209,7 @@ def test_compose_applies_in_order():
 
 @pytest.mark.parametrize("transform", ALL, ids=lambda transform: type(transform).__name__)
 def test_transforms_draw_from_the_given_stream_only_and_leave_their_argument_alone(transform):
-    batch = images()
+    batch = images(raw=isinstance(transform, ScalePixels))
     before, state = batch["image"].clone(), torch.get_rng_state()
     first, again, other = (transform(batch, rng(seed))["image"] for seed in (1, 1, 2))
     assert torch.equal(first, again)
@@ -217,7 +226,7 @@ def test_transforms_draw_from_the_given_stream_only_and_leave_their_argument_alo
     ids=lambda transform: type(transform).__name__,
 )
 def test_transforms_take_no_examples(transform):
-    batch = {**images(n=0), **labelled([])}
+    batch = {**images(n=0, raw=isinstance(transform, ScalePixels)), **labelled([])}
     assert transform(batch, rng())["image"].shape == (0, 2, 6, 9)
 
 
