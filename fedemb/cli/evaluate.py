@@ -8,11 +8,10 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from rich.table import Table
 
 from fedemb.cli.build import device_of
-from fedemb.cli.output import as_csv, printer_of
+from fedemb.cli.output import as_csv, console, printer_of
 from fedemb.cli.settings import check_settings
 from fedemb.core.files import write_atomically
 from fedemb.data.users import Described, UserDataset
@@ -102,4 +101,4 @@ def _print_table(metrics: dict[str, float | None], title: str) -> None:
     table = Table(title=title, show_header=False, title_justify="left")
     for name, value in metrics.items():
         table.add_row(name, "–" if value is None else f"{value:.4f}")
-    Console().print(table)
+    console().print(table)

@@ -22,8 +22,8 @@ Printer: TypeAlias = Callable[..., None]
 
 
 def console() -> Console:
-    """Lines as long as they are, plain numbers."""
-    return Console(highlight=False, soft_wrap=True)
+    """Lines as long as they are, plain numbers, and names with brackets as they are."""
+    return Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def printer_of(form: object, *, table: Printer, json: Printer) -> Printer:

@@ -9,10 +9,9 @@ from importlib.resources import files
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
-from fedemb.cli.output import as_json, printer_of
+from fedemb.cli.output import as_json, console, printer_of
 from fedemb.privacy.accounting import ACCOUNTANT, default_delta, epsilon, spend
 from fedemb.privacy.crosscheck import pld_epsilon, rdp_epsilon
 from fedemb.privacy.events import fixed_size_round, poisson_round
@@ -182,17 +181,17 @@ def _print_json(answer: dict[str, Any]) -> None:
 
 
 def _print_table(answer: dict[str, Any]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    out = console()
     if "solved" in answer:
-        console.print(f"{answer['solved']} = {answer['value']:.6g}", style="bold")
-    console.print(headline(answer), markup=False)
+        out.print(f"{answer['solved']} = {answer['value']:.6g}", style="bold")
+    out.print(headline(answer))
     table = Table(show_header=False, box=None)
     for name, value in answer.items():
         if name not in (*_HIDDEN, "sampling", "solved", "value") and value is not None:
             table.add_row(name, f"{value:,}" if isinstance(value, int) else f"{value:.6g}")
     for name, words in _meaning(answer):
         table.add_row(name, words)
-    console.print(table)
+    out.print(table)
 
 
 def headline(answer: Mapping[str, Any]) -> str:

@@ -78,8 +78,8 @@ class Progress:
     def speed(self, round: int, seconds: float) -> str:
         """Rounds a second, and the time left."""
         rate = (round - self.first_round) / max(seconds, 1e-9)
-        left = (self.rounds - round) / rate if rate else 0.0
-        return f"{rate:.2f} rounds/s · {left // 60:.0f}:{left % 60:02.0f} left"
+        minutes, left = divmod(int((self.rounds - round) / rate) if rate else 0, 60)
+        return f"{rate:.2f} rounds/s · {minutes}:{left:02} left"
 
     def line(self, round: int, diagnostics: Diagnostics, row: Mapping[str, float | None]) -> str:
         """Where the run stands."""

@@ -38,9 +38,13 @@ def agreed_config(cfg: DictConfig, composed: DictConfig, saved: Path, overrides:
         before, now = flat(stored), flat(composed)
         keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
         if keys:
+            typed = [word.split("=")[0].lstrip("+~") for word in overrides]
+            keys.sort(key=lambda key: not any(f"{key}.".startswith(f"{word}.") for word in typed))  # those first
             told = "; ".join(f"{key} was {before.get(key)}, now {now.get(key)}" for key in keys[:4])
+            more = f"; and {len(keys) - 4} more" if len(keys) > 4 else ""
             raise ValueError(
-                f"resume=true: the command disagrees with {saved}: {told}; leave it out or take another run="
+                f"resume=true: the command disagrees with {saved}: {told}{more}; give run= and resume=true alone to go "
+                "on as it was, or take another run="
             )
     stored.run, stored.seed = cfg.run, cfg.seed if stored.seed is None else stored.seed
     said = {key_of(word) for word in overrides}

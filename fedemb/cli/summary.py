@@ -20,7 +20,7 @@ from fedemb.models.lora import merged
 from fedemb.privacy.accounting import ACCOUNTANT
 from fedemb.privacy.extrapolation import POPULATIONS, Simulation, prospect
 from fedemb.report import deployments
-from fedemb.report.numbers import lower, share, small, upper
+from fedemb.report.numbers import lower, share, small, upper, weak
 from fedemb.report.page import write_page
 from fedemb.report.record import NOT_COVERED, TUNING, claim, versions, write_record
 from fedemb.server.hooks import NOT_METRICS, Clock, MetricsLog
@@ -64,7 +64,7 @@ def conclude(
     write_record(folder.report, report)
     page = write_page(folder.path)
     console.print(_table(report))
-    console.print(_terms(report), highlight=False, soft_wrap=True, markup=False)
+    console.print(_terms(report), highlight=False, soft_wrap=True)
     console.print(f"report  {page}\nmodel   {folder.model}", highlight=False, soft_wrap=True)
 
 
@@ -176,11 +176,15 @@ def _table(report: dict[str, Any]) -> Table:
         table.add_row(name, "–" if value is None else f"{value:.4f}")
     privacy, timing = report["privacy"], report["timing"]
     interval = f"[{lower(privacy['epsilon_attack'])}, {upper(privacy['epsilon'])}]"
-    table.add_row("ε", f"{interval} at δ = {small(privacy['delta'])}", end_section=True)
+    table.add_section()
+    table.add_row("ε", f"{interval} at δ = {small(privacy['delta'])}")
     condition = "" if report["seed"] is None else ", if the seed were secret"
     table.add_row("", f"{privacy['unit']}-level, substitute-one{condition}")
     if "user_epsilon" in privacy:
         table.add_row("ε of a whole user", f"≤ {upper(privacy['user_epsilon'])}")
+    if told := weak(privacy["epsilon"]):
+        table.add_row("", told)
+    table.add_section()
     if timing["seconds"] is not None:
         table.add_row("time", f"{timing['seconds']:.0f} s, {timing['client_updates_per_second']:.1f} client updates/s")
         if timing["waiting_for_data_fraction"] is not None:

@@ -119,10 +119,12 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params, tracking
         tell=tracking.measured,
     )
     begin(tracking, cfg, folder, state.round)
-    console = Console(quiet=sweep.is_one() and not simulated)  # launchers keep what points print, times with it
+    console = Console(
+        quiet=sweep.is_one() and not simulated, markup=False
+    )  # launchers keep what points print, times with it
     console.print(f"run folder {folder.path}", highlight=False, soft_wrap=True)
     for note in [*job.model.notes, *_resting(job.task, start)]:
-        console.print(note, highlight=False, soft_wrap=True, markup=False)
+        console.print(note, highlight=False, soft_wrap=True)
     if isinstance(job.users, CountsOwners) and job.users.most_owners > job.plan.ids_per_user:
         console.print(owners.for_ids("some images have", job.users.most_owners), highlight=False, soft_wrap=True)
     if state.round == 0:

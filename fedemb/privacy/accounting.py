@@ -74,9 +74,14 @@ class PrivacySpend:
 
 
 def default_delta(users: int) -> float:
-    """N^-1.1, below 1 / N for every N > 1."""
+    """N^-1.1, below 1 / N for every N > 1. Raises: ValueError for so many users that it is too small to account for."""
     check.at_least("users", users, 2)
-    return float(users**-1.1)
+    delta = float(users**-1.1)
+    if delta < SMALLEST_DELTA:
+        raise ValueError(
+            f"users={users} gives delta = users ** -1.1 = {delta:.3g}: set delta= to {SMALLEST_DELTA:g} or more"
+        )
+    return delta
 
 
 def spend(events: Events, delta: float) -> PrivacySpend:

@@ -9,6 +9,14 @@ from typing import Any
 DASH = "–"
 
 
+_WEAK = 20  # e^20 is 5e8: the odds that an attacker may gain
+
+
+def weak(epsilon: float | None) -> str:
+    """What must be said of an epsilon beside it, if anything; None is infinite."""
+    return f"An ε above {_WEAK} protects nobody in practice" if epsilon is None or epsilon > _WEAK else ""
+
+
 def upper(value: float, digits: int = 3) -> str:
     """So many significant digits, rounded up: a bound stays a bound. 11.3977 -> "11.4"."""
     return _directed(value, digits, ROUND_CEILING)

@@ -38,8 +38,6 @@ _PRIVACY_LABELS = {
 _DATA_LABELS = {"name": "Name", "users": "Users", "examples": "Images", "checksum": "Checksum"}
 _HEADLINES = 3
 
-_WEAK = 20  # e^20 is 5e8: the odds that an attacker may gain
-
 
 def epsilon_interval(privacy: Mapping[str, Any]) -> str:
     """ "[11.3, 11.4]", "≤ 11.4" without an attack, "∞" without a guarantee; never narrower than the numbers."""
@@ -79,8 +77,8 @@ def privacy(run: RunSummary) -> str:
         f"ε lies in {epsilon_interval(found)} at δ = {numbers.small(found.get('delta'))} ({scope}): the upper end is "
         "certified, the lower end is what a concrete attack achieves."
     )
-    weak = f" An ε above {_WEAK} protects nobody in practice." if (found.get("epsilon") or 0) > _WEAK else ""
-    detail = "" if none else f'<p class="note">{escape(interval + weak)}</p>'
+    words = " ".join([interval, *([f"{told}."] if (told := numbers.weak(found.get("epsilon"))) else [])])
+    detail = "" if none else f'<p class="note">{escape(words)}</p>'
     style = "claim none" if none else "claim"
     return f'<section><h2>Privacy</h2><div class="{style}"><p>{escape(claim)}</p></div>{detail}</section>'
 

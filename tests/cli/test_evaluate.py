@@ -84,6 +84,13 @@ def test_everything_is_one_word(fedemb, run, tmp_path):
     assert (head, first.split(",")[0], last) == ("far,recall", "0.0", "1.0,1.0")
 
 
+def test_names_in_the_table_keep_their_brackets(capsys):
+    """[worst] is the name of a group, and no word of a markup."""
+    evaluate._print_table({"recall@1": 0.5, "recall@1[worst]": 0.25, "recall@1[gap]": None}, "run [x]")
+    out = capsys.readouterr().out
+    assert [word in out for word in ("recall@1[worst]", "recall@1[gap]", "run [x]")] == [True] * 3
+
+
 def test_a_setting_of_a_measure_is_checked_and_named(fedemb, run):
     words = [f"run={run}", "evaluation=retrieval", "evaluation.measures.retrieval.ks=[one]"]
     code, _, err = fedemb("evaluate", *words)

@@ -179,6 +179,20 @@ def test_a_disagreeing_resume_is_refused(fedemb, tiny, tmp_path):
     assert refused(result, "noise_multiplier was 1.0, now 3")
 
 
+def test_a_resume_that_disagrees_names_what_was_typed_first_and_counts_the_rest(fedemb, tiny, tmp_path):
+    fedemb("train", *tiny, f"run={tmp_path}/run")
+    result = fedemb("train", f"run={tmp_path}/run", "resume=true", "rounds=4")  # of the default recipe
+    assert refused(result, "config.yaml: rounds was ", "more; give run= and resume=true alone to go on")
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(1.0, "0:10 left"), (5.9999, "0:59 left"), (42.0, "7:00 left")])
+def test_the_time_left_has_sixty_seconds_a_minute(tmp_path, seconds, left):
+    shown = progress.Progress(
+        rounds=11, first_round=0, delta=0.1, epsilon=None, show_private=True, metrics=None, log=None, console=None
+    )
+    assert shown.speed(1, seconds).endswith(left)
+
+
 @pytest.mark.parametrize("words", [["prefetch=none"], ["prefetch=processes", "prefetch.workers=1"], []])
 def test_how_data_are_read_may_change_on_resume(fedemb, tiny, tmp_path, words):
     """A dead worker's message says to take fewer; and a run of a version without prefetching has no word of it."""

@@ -256,6 +256,10 @@ def test_events_without_a_price_are_refused(event, words):
 def test_default_delta_is_below_one_in_users():
     assert default_delta(10_000) == pytest.approx(10**-4.4)
     assert all(default_delta(users) < 1 / users for users in (2, 3856, 10**7))
+    with pytest.raises(
+        ValueError, match=r"^users=1000000000000 gives delta = users \*\* -1.1 = 6.31e-14: set delta= to"
+    ):
+        default_delta(10**12)
     with pytest.raises(ValueError, match="users"):
         default_delta(1)
 
