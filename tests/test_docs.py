@@ -17,11 +17,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import fedemb
 from fedemb.cli.main import VERBS, overrides
+from fedemb.testing import check_user_dataset
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -185,6 +187,15 @@ def test_the_python_examples_of_the_quick_start_run(fedemb, tmp_path, monkeypatc
         exec(example, names)
     torch.testing.assert_close(names["embeddings"].norm(dim=1), torch.ones(3))
     assert names["means"].shape == (1, 2)
+
+
+def test_the_class_that_the_page_shows_passes_the_check_that_it_recommends():
+    names = {}
+    exec(FILES["docs/howto/data.md"]["my_patients.py"], names)
+    for settings in (file for name, file in FILES["docs/howto/data.md"].items() if name.endswith("patients.yaml")):
+        arguments = yaml.safe_load(settings)
+        assert arguments.pop("_target_") == "my_patients.Patients"
+        check_user_dataset(names["Patients"](**arguments))
 
 
 @pytest.mark.parametrize("page", PAGES)
