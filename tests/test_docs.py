@@ -12,7 +12,7 @@ import runpy
 import shlex
 import shutil
 import subprocess
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ import torch
 import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
 
 import fedemb
 from fedemb.cli.main import VERBS, overrides
@@ -170,6 +171,23 @@ def test_a_command_prints_what_the_page_shows_below_it(command, text, fedemb, tm
     assert code == 0
     for line in text.splitlines():
         assert line in out
+
+
+def test_commands_for_your_images_run_on_images_in_that_layout(fedemb, tmp_path, monkeypatch):
+    """The first that the page gives, `FACES/<user>/<file>`, and photographs of several sizes."""
+    monkeypatch.chdir(tmp_path)
+    rows = ["patient_id,path"]
+    for user, number in product(range(4), range(2)):
+        file = Path("FACES", f"ann{user}", f"{number}.png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32 + user, 32), (50 * user, 40 * number, 0)).save(file)
+        rows.append(f"ann{user},{file}")
+    Path("FACES.csv").write_text("\n".join(rows))
+    for command in (line for line, need in lines_of(BLOCKS["docs/howto/data.md"]) if need == "your images"):
+        verb, *words = shlex.split(command)[1:]
+        quick = [*QUICK, "model=lenet", "model.channels=3", "model.size=112"] if verb == "train" else []
+        code, _, err = fedemb(verb, *words, *quick)
+        assert code == 0, f"{command}: {err}"
 
 
 @pytest.mark.parametrize("page", PAGES)
