@@ -58,7 +58,9 @@ def run(cfg: DictConfig) -> None:
     except OSError as error:
         raise ValueError(f"cannot write {out}: {error.strerror}; take another out=") from error
     show = console()
-    for note in [*notes, *(f"not finished, left out: {folder}" for folder in sweep.unfinished)]:
+    notes += [f"not finished, left out: {folder}" for folder in sweep.unfinished]
+    notes += [f"damaged, left out: {told}" for told in sweep.damaged]
+    for note in notes:
         show.print(note, markup=False)
     if not drawn:
         show.print(MISSING, markup=False)

@@ -35,6 +35,7 @@ def heading(sweep: Sweep, metric: str) -> Chapter:
     told = [_many(runs, "run"), ", ".join(filter(None, sweep.data))]
     costs = [run.epsilon for run in sweep.runs]
     left = f", {len(sweep.unfinished)} not finished" if sweep.unfinished else ""
+    left += f", {len(sweep.damaged)} damaged" if sweep.damaged else ""
     values = [value for run in sweep.runs if (value := run.metric(metric)) is not None]
     span = " to ".join(dict.fromkeys(upper(value) for value in (min(costs), max(costs))))
     cards = [
@@ -139,9 +140,10 @@ def updates(sweep: Sweep, metric: str) -> Chapter:
 
 
 def runs(sweep: Sweep) -> Chapter:
-    """The table of everything, and what was not finished."""
+    """The table of everything, and what was not finished or cannot be read."""
+    left = [*(("Not finished", path) for path in sweep.unfinished), *(("Damaged", told) for told in sweep.damaged)]
     missing = "".join(
-        f'<p class="note left-out">Not finished, not on this page: {escape(str(path))}</p>' for path in sweep.unfinished
+        f'<p class="note left-out">{why}, not on this page: {escape(str(what))}</p>' for why, what in left
     )
     return Chapter(
         html=f"<section><h2>Runs and settings</h2>{run_table.table(sweep)}{missing}{run_table.details(sweep)}</section>"
