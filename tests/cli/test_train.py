@@ -170,7 +170,9 @@ def test_an_unwritable_run_folder_is_refused(fedemb, tiny, tmp_path):
 
 def test_a_run_in_use_is_refused(fedemb, tiny, tmp_path):
     with RunFolder(path=tmp_path / "run").locked():
-        assert refused(fedemb("train", *tiny, f"run={tmp_path}/run"), "in use by another process")
+        assert refused(
+            fedemb("train", *tiny, f"run={tmp_path}/run"), "in use by another process: wait", "take another run="
+        )
 
 
 def test_a_disagreeing_resume_is_refused(fedemb, tiny, tmp_path):
