@@ -85,7 +85,7 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, InstantiationException):
         return _instantiation(error)
     if isinstance(error, MissingMandatoryValue):
-        return f"{_flat(error)}; set it on the command line"
+        return f"{error.full_key} is missing: set {error.full_key}=..."
     if isinstance(error, HydraException) and (told := unreadable(sys.argv[1:]) or several_values(error)):
         return told
     if isinstance(error, MissingConfigException | ConfigCompositionException):
@@ -120,8 +120,14 @@ def _composition(error: Exception) -> str:
         return f"unknown {group} '{name}'; choose one of {', '.join(options)}{_near(name, options)}"
     if unknown := re.search(r"Could not override '([^']+)'", text):
         key, known = unknown[1], _known_keys(error)
-        return f"unknown key '{key}'{_near(key, known)}; '{sys.argv[0]} --cfg job' lists them all"
+        return f"unknown key '{key}'{_near(key, known)}; '{_command()} --cfg job' lists them all"
     return text
+
+
+def _command() -> str:
+    """The verb as it was typed, with the data set to prepare, without which it has no keys."""
+    named = [word.removeprefix("dataset=") for word in sys.argv[1:] if word.startswith("dataset=")]
+    return " ".join([sys.argv[0], *named])
 
 
 def _near(word: str, known: list[str]) -> str:

@@ -416,3 +416,11 @@ def test_a_warm_start_that_does_not_fit_is_refused(fedemb, tiny, tmp_path):
 @pytest.mark.parametrize("words", [[], ["dance"], ["evaluate", "run=/nowhere"], ["evaluate"], ["train", "seed"]])
 def test_wrong_commands_exit_2(fedemb, words):
     assert fedemb(*words)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [(["evaluate"], "run"), (["export", "run=a"], "format"), (["train", "users=folder"], "users.root")],
+)
+def test_a_missing_value_is_told_with_its_key(fedemb, words, key):
+    assert fedemb(*words) == (2, "", f"fedemb: {key} is missing: set {key}=...\n")
