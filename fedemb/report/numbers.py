@@ -9,6 +9,11 @@ from typing import Any
 DASH = "–"
 
 
+def counted(count: int, thing: str) -> str:
+    """1, "round" -> "1 round"; 1600, "round" -> "1,600 rounds"."""
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")
+
+
 def upper(value: float, digits: int = 3) -> str:
     """So many significant digits, rounded up: a bound stays a bound. 11.3977 -> "11.4"."""
     return _directed(value, digits, ROUND_CEILING)

@@ -184,8 +184,9 @@ def test_a_disagreeing_resume_is_refused(fedemb, tiny, tmp_path):
 @pytest.mark.parametrize("words", [["prefetch=none"], ["prefetch=processes", "prefetch.workers=1"], []])
 def test_how_data_are_read_may_change_on_resume(fedemb, tiny, tmp_path, words):
     """A dead worker's message says to take fewer; and a run of a version without prefetching has no word of it."""
-    code, _, err = fedemb("train", *tiny, f"run={tmp_path}/run", "rounds=1")
+    code, out, err = fedemb("train", *tiny, f"run={tmp_path}/run", "rounds=1")
     assert code == 0, err
+    assert "synthetic: 1 round\n" in re.sub(r" +\n", "\n", out)
     config = tmp_path / "run" / "config.yaml"
     saved = OmegaConf.load(config)
     del saved.prefetch
