@@ -101,13 +101,12 @@ def _listed(names: Sequence[str], user: str, where: str) -> list[tuple[str, List
     for name in names:
         if name.count("/") != depth:
             raise ValueError(f"{where}: {names[0]} and {name} lie at different depths: all must be at {_layout(user)}")
-    above = depth - _LAYOUTS[user].count("/")  # folders above the user's
-    tops = {name.split("/")[0] for name in names}
-    around = above > 0 and len(tops) == 1 and not tops & SPLIT_NAMES.keys()
-    if above - around not in (0, 1):
-        raise ValueError(
-            f"{where}: {names[0]} is not at {_layout(user)}: see user=class and user=folder, or take a table"
-        )
+    place = _place(names, user)
+    if place is None:
+        suiting = [f"pass user={other} for {_layout(other)}" for other in _LAYOUTS if _place(names, other)]
+        mend = " ".join(suiting) or "see user=class and user=folder, or take a table"
+        raise ValueError(f"{where}: {names[0]} is not at {_layout(user)}: {mend}")
+    above, around = place
     owners = sorted({_owner(name, above) for name in names})
     if look_like_splits(owners):
         raise ValueError(
@@ -116,6 +115,17 @@ def _listed(names: Sequence[str], user: str, where: str) -> list[tuple[str, List
     return [
         (_split(name, above, user, where) if above > around else TRAIN, _image(name, above, user)) for name in names
     ]
+
+
+def _place(names: Sequence[str], user: str) -> tuple[int, int] | None:
+    """(folders above the user's, of these around everything: 0 or 1); None if the names are not at this layout.
+
+    names: all at one depth.
+    """
+    above = names[0].count("/") - _LAYOUTS[user].count("/")
+    tops = {name.split("/")[0] for name in names}
+    around = int(above > 0 and len(tops) == 1 and not tops & SPLIT_NAMES.keys())
+    return (above, around) if above - around in (0, 1) else None
 
 
 def _image(name: str, above: int, user: str) -> ListedImage:

@@ -35,7 +35,7 @@ def check_user_dataset(users: UserDataset, *, sample: int = 8) -> None:
     """Shapes, types, counts, order, repeatability and threads, on up to `sample` users spread over the data set."""
     count = users.num_users
     _require(isinstance(count, int) and count >= 1, f"num_users must be an int of at least 1, got {count!r}")
-    none = users.load([])
+    none = _of_nobody(users)
     _require({"image", "label"} <= none.keys(), f'load([]) must hold "image" and "label", got {sorted(none)}')
     shape = none["image"].shape[1:]
     _require(len(shape) == 3, f"load([]): images must be [0, Ch, H, W], got {list(none['image'].shape)}")
@@ -176,6 +176,14 @@ def check_executor(
         _same(f"the sum with {value} in client {slot}", total, run(reference, others, load)[0], tolerance)
         _require(len(found.norms) == len(cohort.clients), f"client {slot} with {value} lost its slot")
         _require(not bool(found.norms[slot].isfinite()), f"norms[{slot}] must tell that the update was not finite")
+
+
+def _of_nobody(users: UserDataset) -> Batch:
+    try:
+        return users.load([])
+    except Exception as error:
+        wanted = 'empty tensors, "image" uint8 [0, Ch, H, W] and "label" int64 [0]'
+        raise AssertionError(f"load([]) must return {wanted}, and raised {error!r}") from error
 
 
 def _require(condition: bool, message: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import sys
 from contextlib import ExitStack
+from importlib.metadata import version
 from itertools import groupby, zip_longest
 from operator import itemgetter
 from pathlib import Path
@@ -291,6 +292,10 @@ def test_every_verb_explains_itself(fedemb, verb):
     code, out, _ = fedemb(verb, *words)
     assert code == 0
     assert f"fedemb {verb}" in out
+
+
+def test_the_version_is_told(fedemb):
+    assert fedemb("--version")[:2] == (0, f"fedemb {version('fedemb')}\n")
 
 
 def test_recipes_say_what_they_reproduce_and_how_long_it_takes():

@@ -12,16 +12,19 @@ import runpy
 import shlex
 import shutil
 import subprocess
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
 
 import fedemb
 from fedemb.cli.main import VERBS, overrides
+from fedemb.testing import check_user_dataset
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -170,6 +173,23 @@ def test_a_command_prints_what_the_page_shows_below_it(command, text, fedemb, tm
         assert line in out
 
 
+def test_commands_for_your_images_run_on_images_in_that_layout(fedemb, tmp_path, monkeypatch):
+    """The first that the page gives, `FACES/<user>/<file>`, and photographs of several sizes."""
+    monkeypatch.chdir(tmp_path)
+    rows = ["patient_id,path"]
+    for user, number in product(range(4), range(2)):
+        file = Path("FACES", f"ann{user}", f"{number}.png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32 + user, 32), (50 * user, 40 * number, 0)).save(file)
+        rows.append(f"ann{user},{file}")
+    Path("FACES.csv").write_text("\n".join(rows))
+    for command in (line for line, need in lines_of(BLOCKS["docs/howto/data.md"]) if need == "your images"):
+        verb, *words = shlex.split(command)[1:]
+        quick = [*QUICK, "model=lenet", "model.channels=3", "model.size=112"] if verb == "train" else []
+        code, _, err = fedemb(verb, *words, *quick)
+        assert code == 0, f"{command}: {err}"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_sessions_of_a_page_are_true(page):
     source = "\n".join(block for language, block in BLOCKS[page] if language == "python")
@@ -185,6 +205,15 @@ def test_the_python_examples_of_the_quick_start_run(fedemb, tmp_path, monkeypatc
         exec(example, names)
     torch.testing.assert_close(names["embeddings"].norm(dim=1), torch.ones(3))
     assert names["means"].shape == (1, 2)
+
+
+def test_the_class_that_the_page_shows_passes_the_check_that_it_recommends():
+    names = {}
+    exec(FILES["docs/howto/data.md"]["my_patients.py"], names)
+    for settings in (file for name, file in FILES["docs/howto/data.md"].items() if name.endswith("patients.yaml")):
+        arguments = yaml.safe_load(settings)
+        assert arguments.pop("_target_") == "my_patients.Patients"
+        check_user_dataset(names["Patients"](**arguments))
 
 
 @pytest.mark.parametrize("page", PAGES)

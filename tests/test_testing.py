@@ -57,6 +57,7 @@ DATA_FAULTS = {
     "in the order asked for": {"load": lambda users: USERS.load(sorted(users))},
     "must hold": {"load": lambda users: {"image": USERS.load(users)["image"]}},
     "Ch, H, W": {"load": lambda users: changed(USERS.load(users), image=USERS.load(users)["image"][:, 0])},
+    "must return empty tensors": {"load": lambda users: torch.stack([USERS.load([user])["image"] for user in users])},
     "in another thread, beside others": {"load": of_one_thread},
     "differs by": {"load": lambda users: changed(USERS.load(users), label=USERS.load(users)["label"] + NEXT())},
 }

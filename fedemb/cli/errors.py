@@ -1,10 +1,11 @@
-"""A user's mistake as one line and exit code 2; Ctrl-C as one line and 130."""
+"""A user's mistake as one line and exit code 2; Ctrl-C as one line and 130; a pipe that nobody reads any more, 141."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import re
+import select
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -24,7 +25,8 @@ from fedemb.core.worker_process import DeadWorkerError
 
 Answer = TypeVar("Answer")
 _CONFIGURES = (Path(__file__).parent, Path(hydra.__file__).parent)  # code that turns keys into arguments
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
+INTERRUPTED, UNREAD = 130, 141  # exit codes after Ctrl-C, and of who writes to a closed pipe, as shells have them
+_OUTPUT = 1  # the file descriptor of standard output
 MISTAKES = (ValueError, OSError, DeadWorkerError, HydraException, OmegaConfBaseException, YAMLError, CsvError)
 """What a user or the machine can cause; anything else is a defect of fedemb and shows its traceback."""
 _PLUGINS = {"hydra/sweeper": ("optuna",), "hydra/launcher": ("joblib", "submitit_local", "submitit_slurm")}
@@ -43,15 +45,31 @@ def guarded(run: Callable[[DictConfig], Answer]) -> Callable[[DictConfig], Answe
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Mistakes become one line on stderr and SystemExit(2), Ctrl-C one line and SystemExit(130)."""
+    """Mistakes become one line on stderr and SystemExit(2), Ctrl-C one line and SystemExit(130).
+
+    A closed pipe is no mistake: SystemExit(141) without a word.
+    """
     try:
         yield
+        sys.stdout.flush()  # here, as Python would complain about a closed pipe at its own end
     except KeyboardInterrupt as error:
         fail(error, INTERRUPTED)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            raise SystemExit(UNREAD) from None
         if not is_mistake(error):
             raise
         fail(error)
+
+
+def _is_unread() -> bool:
+    """Has the reader of the output closed its pipe? What is still to be written then goes nowhere."""
+    poll = select.poll()
+    poll.register(_OUTPUT, 0)  # no event asked for: errors are told in any case
+    if not poll.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _OUTPUT)
+    return True
 
 
 def is_mistake(error: BaseException) -> bool:
@@ -85,7 +103,7 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, InstantiationException):
         return _instantiation(error)
     if isinstance(error, MissingMandatoryValue):
-        return f"{_flat(error)}; set it on the command line"
+        return f"{error.full_key} is missing: set {error.full_key}=..."
     if isinstance(error, HydraException) and (told := unreadable(sys.argv[1:]) or several_values(error)):
         return told
     if isinstance(error, MissingConfigException | ConfigCompositionException):
@@ -120,8 +138,14 @@ def _composition(error: Exception) -> str:
         return f"unknown {group} '{name}'; choose one of {', '.join(options)}{_near(name, options)}"
     if unknown := re.search(r"Could not override '([^']+)'", text):
         key, known = unknown[1], _known_keys(error)
-        return f"unknown key '{key}'{_near(key, known)}; '{sys.argv[0]} --cfg job' lists them all"
+        return f"unknown key '{key}'{_near(key, known)}; '{_command()} --cfg job' lists them all"
     return text
+
+
+def _command() -> str:
+    """The verb as it was typed, with the data set to prepare, without which it has no keys."""
+    named = [word.removeprefix("dataset=") for word in sys.argv[1:] if word.startswith("dataset=")]
+    return " ".join([sys.argv[0], *named])
 
 
 def _near(word: str, known: list[str]) -> str:

@@ -16,7 +16,7 @@ from fedemb.privacy.accounting import default_delta
 from fedemb.privacy.extrapolation import Simulation, prospect
 from fedemb.report.deployments import cells, chart, header, record
 from fedemb.report.figures import standalone
-from fedemb.report.numbers import small, upper
+from fedemb.report.numbers import counted, small, upper
 
 CONFIG_PATH = PRICING
 CONFIG = "extrapolate"
@@ -110,7 +110,7 @@ def _print(simulation: Simulation, own: dict[str, Any] | None, rows: list[dict[s
     out = console()
     settings = (
         f"M0 = {simulation.users_per_round:,} users a round, z0 = {simulation.noise_multiplier:.4g}, "
-        f"T = {simulation.rounds:,} rounds"
+        f"T = {counted(simulation.rounds, 'round')}"
     )
     out.print(f"Simulated: {settings}", markup=False)
     if own is not None:

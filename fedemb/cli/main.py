@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 
 import hydra
 
@@ -31,7 +32,13 @@ def usage() -> str:
     """The list of verbs."""
     lines = [f"  {verb:<12} {line}" for verb, line in VERBS.items()]
     return "\n".join(
-        ["usage: fedemb VERB [key=value ...]", "", *lines, "", "fedemb VERB --help lists the keys of a verb."]
+        [
+            "usage: fedemb VERB [key=value ...]",
+            "",
+            *lines,
+            "",
+            "fedemb VERB --help lists the keys of a verb, fedemb --version says which this is.",
+        ]
     )
 
 
@@ -57,8 +64,9 @@ def _spelled_out(word: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command. Exit code 0 only if the job was done; 2 for a mistake in the input."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(usage())
+    if not words or words[0] in ("-h", "--help", "help", "--version"):
+        with reported():
+            print(f"fedemb {version('fedemb')}" if words == ["--version"] else usage())
         raise SystemExit(0 if words else 2)
     verb = words[0]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # mistakes reach `fail` as they are

@@ -16,6 +16,7 @@ from fedemb.cli.settings import check_settings, path, text
 from fedemb.cli.splits import terms
 from fedemb.data.manifest import Manifest
 from fedemb.data.preparation import Item, Prepared, Request
+from fedemb.report.numbers import counted
 
 CONFIG_PATH = "pkg://fedemb.conf"
 CONFIG = "prepare"
@@ -81,11 +82,11 @@ def _cores() -> int:
 
 
 def _have(images: int) -> str:
-    return "1 image has" if images == 1 else f"{images:,} images have"
+    return f"{counted(images, 'image')} {'has' if images == 1 else 'have'}"
 
 
 def _line(manifest: Manifest) -> str:
     channels, height, width = manifest.info.image_shape
-    shape = f"{channels}x{height}x{width}" if height else f"{channels} channels, kept in their own sizes"
+    shape = f"{channels}x{height}x{width}" if height else f"{counted(channels, 'channel')}, kept in their own sizes"
     left_out = "".join(f"; {count} {reason}" for reason, count in manifest.left_out.items())
     return f"  {manifest.info.split}: {manifest.users} users, {manifest.examples} images of {shape}{left_out}"

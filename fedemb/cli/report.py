@@ -15,6 +15,7 @@ from fedemb.report.chapters import OWN
 from fedemb.report.choices import MOST
 from fedemb.report.files import MISSING, write_figures
 from fedemb.report.frame import frame
+from fedemb.report.numbers import counted
 from fedemb.report.overview import overview
 from fedemb.report.runs import Run, Sweep, read_sweep
 
@@ -58,12 +59,14 @@ def run(cfg: DictConfig) -> None:
     except OSError as error:
         raise ValueError(f"cannot write {out}: {error.strerror}; take another out=") from error
     show = console()
-    for note in [*notes, *(f"not finished, left out: {folder}" for folder in sweep.unfinished)]:
+    notes += [f"not finished, left out: {folder}" for folder in sweep.unfinished]
+    notes += [f"damaged, left out: {told}" for told in sweep.damaged]
+    for note in notes:
         show.print(note, markup=False)
     if not drawn:
         show.print(MISSING, markup=False)
-    runs = "1 run" if len(sweep.runs) == 1 else f"{len(sweep.runs)} runs"
-    show.print(f"{runs}, {len(made.charts)} figures in {out / 'figures'}", markup=False)
+    runs = counted(len(sweep.runs), "run")
+    show.print(f"{runs}, {counted(len(made.charts), 'figure')} in {out / 'figures'}", markup=False)
     show.print(f"table   {out / 'runs.csv'}", markup=False)
     show.print(f"report  {out / 'report.html'}", markup=False)
 

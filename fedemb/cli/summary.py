@@ -20,7 +20,7 @@ from fedemb.models.lora import merged
 from fedemb.privacy.accounting import ACCOUNTANT
 from fedemb.privacy.extrapolation import POPULATIONS, Simulation, prospect
 from fedemb.report import deployments
-from fedemb.report.numbers import lower, share, small, upper, weak
+from fedemb.report.numbers import counted, lower, share, small, upper, weak
 from fedemb.report.page import write_page
 from fedemb.report.record import NOT_COVERED, TUNING, claim, versions, write_record
 from fedemb.server.hooks import NOT_METRICS, Clock, MetricsLog
@@ -170,7 +170,9 @@ def _data(cfg: DictConfig, job: Job) -> dict[str, Any]:
 def _table(report: dict[str, Any]) -> Table:
     """Metrics, privacy and speed for the console."""
     table = Table(
-        title=f"{report['recipe']}: {report['privacy']['rounds']} rounds", show_header=False, title_justify="left"
+        title=f"{report['recipe']}: {counted(report['privacy']['rounds'], 'round')}",
+        show_header=False,
+        title_justify="left",
     )
     for name, value in report["metrics"].items():
         table.add_row(name, "–" if value is None else f"{value:.4f}")

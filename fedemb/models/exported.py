@@ -101,7 +101,7 @@ def load_params(path: Path) -> Params:
     tried = [path, path / _WEIGHTS, path / "model" / _WEIGHTS]
     found = next((candidate for candidate in tried if candidate.is_file()), None)
     if found is None:
-        raise ValueError(f"no model at {path}: expected a .safetensors file, a model folder or a run folder")
+        raise _no_model(path, "a .safetensors file, a model folder or a run folder")
     try:
         return dict(load_file(found))
     except (SafetensorError, OSError) as error:
@@ -125,14 +125,27 @@ def image_shape(path: Path) -> list[int] | None:
 def load_model(path: Path | str) -> EmbeddingModel:
     """The model of a model folder or run folder, ready for inference on the CPU."""
     folder = model_folder(Path(path))
+    if not folder.is_dir():
+        raise _no_model(Path(path), "a model folder or a run folder")
     params = load_params(folder)
     try:
         backbone = _rebuilt(json.loads((folder / _CONFIG).read_text()), params)
     except (OSError, *_UNFIT) as error:
-        raise ValueError(
-            f"cannot build the model of {folder / _CONFIG}: {_flat(error)}; export the model again"
-        ) from error
+        mend = "export the model again"
+        if isinstance(error, ModuleNotFoundError):
+            mend = f"run this in the folder that {error.name} lies in, or add that folder to PYTHONPATH"
+        raise ValueError(f"cannot build the model of {folder / _CONFIG}: {_flat(error)}; {mend}") from error
     return EmbeddingModel(backbone.eval())
+
+
+def _no_model(path: Path, expected: str) -> ValueError:
+    """What to say of a place without a model; a run's folder has its configuration from the first moment."""
+    if (path / "config.yaml").is_file() and not (path / "report.json").is_file():
+        return ValueError(
+            f"the run {path} is not finished, so that it has no model yet: go on with the command that began it and "
+            "resume=true"
+        )
+    return ValueError(f"no model at {path}: expected {expected}")
 
 
 def _rebuilt(config: Any, params: Params) -> nn.Module:

@@ -11,8 +11,8 @@ from fedemb.report import looks, norms, over_rounds, prospects, run_table
 from fedemb.report.choices import MOST, choice
 from fedemb.report.frontier import Cost, at_users, epsilon_label, frontier, own, users_label
 from fedemb.report.metric_names import metric_label
+from fedemb.report.numbers import counted, upper
 from fedemb.report.numbers import metric as metric_text
-from fedemb.report.numbers import upper
 from fedemb.report.record import NOT_COVERED
 from fedemb.report.runs import Run, Sweep
 
@@ -32,9 +32,10 @@ def heading(sweep: Sweep, metric: str) -> Chapter:
     """What is compared, in a few numbers."""
     names, runs = list(dict.fromkeys(run.method for run in sweep.runs)), len(sweep.runs)
     title = names[0] if len(names) == 1 else f"{len(names)} methods compared"
-    told = [_many(runs, "run"), ", ".join(filter(None, sweep.data))]
+    told = [counted(runs, "run"), ", ".join(filter(None, sweep.data))]
     costs = [run.epsilon for run in sweep.runs]
     left = f", {len(sweep.unfinished)} not finished" if sweep.unfinished else ""
+    left += f", {len(sweep.damaged)} damaged" if sweep.damaged else ""
     values = [value for run in sweep.runs if (value := run.metric(metric)) is not None]
     span = " to ".join(dict.fromkeys(upper(value) for value in (min(costs), max(costs))))
     cards = [
@@ -123,7 +124,7 @@ def updates(sweep: Sweep, metric: str) -> Chapter:
         found = norms.read_norms(run)
         chart = norms.chart(name, found, _clip_norm(run), looks.method(sweep.place(run))[0]) if found else ""
         if found and chart:
-            broken = f", {_many(found.broken, 'update')} not finite" if found.broken else ""
+            broken = f", {counted(found.broken, 'update')} not finite" if found.broken else ""
             charts[_file("norms", name)] = chart
             figures.append(f"<figure><h3>{escape(f'{name}, run {run.path.name}{broken}')}</h3>{chart}</figure>")
     words = (
@@ -139,9 +140,10 @@ def updates(sweep: Sweep, metric: str) -> Chapter:
 
 
 def runs(sweep: Sweep) -> Chapter:
-    """The table of everything, and what was not finished."""
+    """The table of everything, and what was not finished or cannot be read."""
+    left = [*(("Not finished", path) for path in sweep.unfinished), *(("Damaged", told) for told in sweep.damaged)]
     missing = "".join(
-        f'<p class="note left-out">Not finished, not on this page: {escape(str(path))}</p>' for path in sweep.unfinished
+        f'<p class="note left-out">{why}, not on this page: {escape(str(what))}</p>' for why, what in left
     )
     return Chapter(
         html=f"<section><h2>Runs and settings</h2>{run_table.table(sweep)}{missing}{run_table.details(sweep)}</section>"
@@ -188,7 +190,3 @@ def _section(title: str, words: str, body: str, charts: Mapping[str, str]) -> Ch
 def _file(*parts: str) -> str:
     """Words as a file name."""
     return re.sub(r"[^\w.]+", "-", "-".join(filter(None, parts)).lower()).strip("-")
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("" if count == 1 else "s")

@@ -7,14 +7,17 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
 DASH = "–"
-
-
 _WEAK = 20  # e^20 is 5e8: the odds that an attacker may gain
 
 
 def weak(epsilon: float | None) -> str:
     """What must be said of an epsilon beside it, if anything; None is infinite."""
     return f"An ε above {_WEAK} protects nobody in practice" if epsilon is None or epsilon > _WEAK else ""
+
+
+def counted(count: int, thing: str) -> str:
+    """1, "round" -> "1 round"; 1600, "round" -> "1,600 rounds"."""
+    return f"{count:,} {thing}" + ("" if count == 1 else "s")
 
 
 def upper(value: float, digits: int = 3) -> str:

@@ -100,10 +100,14 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """Everything that a page compares. unfinished: folders without a report. page: all runs, where these are some."""
+    """Everything that a page compares. page: all runs, where these are some.
+
+    unfinished: folders without a report. damaged: what is wrong with each run that cannot be read.
+    """
 
     runs: tuple[Run, ...]
     unfinished: tuple[Path, ...] = ()
+    damaged: tuple[str, ...] = ()
     page: tuple[Run, ...] = ()
 
     @cached_property
@@ -157,7 +161,7 @@ def read_sweep(places: Sequence[str]) -> Sweep:
     """The runs at these places, in natural order.
 
     places: run folders, folders with runs anywhere below them, or glob patterns of either.
-    Raises: ValueError in one line where a place has no finished run, or a run cannot be understood.
+    Raises: ValueError in one line where a place has no finished run, or none that can be understood.
     """
     folders = {folder.resolve(): folder for place in places for folder in _folders(place)}
     ordered = sorted(folders.values(), key=_natural)
@@ -168,7 +172,16 @@ def read_sweep(places: Sequence[str]) -> Sweep:
             "report.json, a folder that holds such, or a pattern"
         )
     unfinished = tuple(folder for folder in ordered if folder not in finished)
-    return Sweep(runs=tuple(map(_read, finished)), unfinished=unfinished)
+    runs, damaged = list[Run](), list[str]()
+    for folder in finished:
+        try:
+            runs.append(_read(folder))
+        except ValueError as error:
+            damaged.append(str(error))
+    if not runs:
+        more = f" (and {len(damaged) - 1} more are damaged)" if len(damaged) > 1 else ""
+        raise ValueError(f"{damaged[0]}{more}; put back the file from a copy, or train the run again")
+    return Sweep(runs=tuple(runs), unfinished=unfinished, damaged=tuple(damaged))
 
 
 def differing(runs: Iterable[Run]) -> list[str]:

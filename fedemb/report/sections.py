@@ -163,7 +163,7 @@ def reproduction(run: RunSummary) -> str:
 def _rounds(number: int | None) -> str:
     if number is None:
         return ""
-    return "1 round" if number == 1 else f"{number:,} rounds"
+    return numbers.counted(number, "round")
 
 
 def _epsilon_card(run: RunSummary) -> str:

@@ -85,7 +85,8 @@ class RunFolder:
         """
         with ExitStack() as stack:
             try:
-                stack.enter_context(locked(self.path, f"run folder {self.path} is in use by another process"))
+                used = f"run folder {self.path} is in use by another process: wait until it ends or take another run="
+                stack.enter_context(locked(self.path, used))
             except OSError as error:
                 raise ValueError(
                     f"cannot write the run folder {self.path}: {error.strerror}; take another run="

@@ -16,9 +16,11 @@ HEAD = "head."
 
 
 def check_backbone(backbone: nn.Module, trained: Sequence[str], frozen: Sequence[str]) -> None:
-    """Raise ValueError in one line for a backbone that has buffers, names like a head's, or nothing left to train."""
+    """Raise ValueError in one line for a backbone that has buffers, names like a head's, or nothing (left) to train."""
     refuse_buffers(backbone)
     names = [name for name, _ in backbone.named_parameters()]
+    if not names:
+        raise ValueError(f"{type(backbone).__name__} has no parameter: there is nothing to train; take another model=")
     if clash := [name for name in names if name.startswith(HEAD)]:
         raise ValueError(
             f"the backbone's parameter '{clash[0]}' would be taken for the head's, which start with "

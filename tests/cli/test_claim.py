@@ -209,6 +209,7 @@ def test_training_says_that_images_have_several_owners(fedemb, tmp_path):
     assert code == 0, err
     line = "up to 2 owners: the guarantee is for a user id; ids_per_user=2 covers the images' owners"
     assert f"  1 image has {line}\n" in out
+    assert "images of 1 channel, kept in their own sizes" in out
     store = "users=store", f"users.path={tmp_path}/mine", "users.split=train", "users.size=[28,28]"
     for number, words in enumerate((folder_words(albums), store)):
         words = *SMALL, *words, "test_users=none"

@@ -120,7 +120,7 @@ def test_mistakes_are_one_line_and_exit_2(tmp_path, fedemb):
         (("user=alphabet",), "user must be one of character, drawer, got user=alphabet"),
         (("workers=-1",), "workers must be an integer of at least 0, got workers=-1"),
         (("workers=many",), "workers must be"),
-        (("colour=red",), "unknown key 'colour'"),
+        (("colour=red",), "unknown key 'colour'; 'fedemb prepare omniglot --cfg job' lists them all"),
     ):
         code, out, err = fedemb("prepare", "omniglot", f"out={tmp_path}/out", *words)
         assert (code, out) == (2, "")

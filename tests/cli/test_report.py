@@ -70,14 +70,18 @@ def test_a_release_shows_no_norms_and_single_images_only_if_asked(fedemb, run, t
 def test_a_sweep_shows_what_is_there_and_names_what_is_not(fedemb, tmp_path):
     make_sweep(tmp_path / "runs", noise_multipliers=(0.1, 1.0), seeds=1, methods=["DP-FedEmb", "DP-FedAvg"])
     (make_run(tmp_path / "runs" / "late") / "report.json").unlink()
+    (make_run(tmp_path / "runs" / "cut") / "report.json").write_text("{")
     (tmp_path / "runs" / "0" / "model").mkdir()  # empty: damaged
     words = ["report", f"runs={tmp_path}/runs", f"out={tmp_path}/page", "epsilon_at=100000", "metric=auc"]
     code, out, err = fedemb(*words)
     assert code == 0, err
     assert f"not finished, left out: {tmp_path}/runs/late" in out
+    assert f"damaged, left out: {tmp_path}/runs/cut/report.json is not valid JSON" in out
     assert f"no test images for DP-FedEmb ({tmp_path}/runs/0): " in out
     text = made(tmp_path / "page")
     assert "Not finished, not on this page" in text
+    assert "Damaged, not on this page" in text
+    assert "finished runs, 1 not finished, 1 damaged" in text
     first = re.search(r'<label for="x0-0-0">(.*?)</label>', text)[1]
     assert first == "at N = 100,000"
     assert re.search(r'<label for="y0-0">(.*?)</label>', text)[1] == "AUC"

@@ -170,7 +170,9 @@ def test_an_unwritable_run_folder_is_refused(fedemb, tiny, tmp_path):
 
 def test_a_run_in_use_is_refused(fedemb, tiny, tmp_path):
     with RunFolder(path=tmp_path / "run").locked():
-        assert refused(fedemb("train", *tiny, f"run={tmp_path}/run"), "in use by another process")
+        assert refused(
+            fedemb("train", *tiny, f"run={tmp_path}/run"), "in use by another process: wait", "take another run="
+        )
 
 
 def test_a_disagreeing_resume_is_refused(fedemb, tiny, tmp_path):
@@ -196,8 +198,9 @@ def test_the_time_left_has_sixty_seconds_a_minute(tmp_path, seconds, left):
 @pytest.mark.parametrize("words", [["prefetch=none"], ["prefetch=processes", "prefetch.workers=1"], []])
 def test_how_data_are_read_may_change_on_resume(fedemb, tiny, tmp_path, words):
     """A dead worker's message says to take fewer; and a run of a version without prefetching has no word of it."""
-    code, _, err = fedemb("train", *tiny, f"run={tmp_path}/run", "rounds=1")
+    code, out, err = fedemb("train", *tiny, f"run={tmp_path}/run", "rounds=1")
     assert code == 0, err
+    assert "synthetic: 1 round\n" in re.sub(r" +\n", "\n", out)
     config = tmp_path / "run" / "config.yaml"
     saved = OmegaConf.load(config)
     del saved.prefetch
@@ -428,3 +431,11 @@ def test_a_warm_start_that_does_not_fit_is_refused(fedemb, tiny, tmp_path):
 @pytest.mark.parametrize("words", [[], ["dance"], ["evaluate", "run=/nowhere"], ["evaluate"], ["train", "seed"]])
 def test_wrong_commands_exit_2(fedemb, words):
     assert fedemb(*words)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [(["evaluate"], "run"), (["export", "run=a"], "format"), (["train", "users=folder"], "users.root")],
+)
+def test_a_missing_value_is_told_with_its_key(fedemb, words, key):
+    assert fedemb(*words) == (2, "", f"fedemb: {key} is missing: set {key}=...\n")

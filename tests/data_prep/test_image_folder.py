@@ -219,7 +219,16 @@ def refused(call, *words):
         (("test/0.png",), "class", ["test, which look like splits and not users"]),
         ((*PEOPLE[:1], "train/ann/cat/0.png"), "folder", ["different depths", "<user>/<class>/<file>"]),
         (("a/b/c/d/e.png", "f/b/c/d/e.png"), "class", ["a/b/c/d/e.png is not at <class>/<file>", "user=folder"]),
-        (("cat/0.png", "dog/0.png"), "folder", ["cat/0.png is not at <user>/<class>/<file>", "user=class"]),
+        (
+            ("cat/0.png", "dog/0.png"),
+            "folder",
+            ["cat/0.png is not at <user>/<class>/<file>", "pass user=class for"],
+        ),
+        (
+            ("train/ann/cat/0.png", "test/bob/cat/0.png"),
+            "class",
+            ["test/bob/cat/0.png is not at <class>/<file>", "pass user=folder for <user>/<class>/<file> or <split>"],
+        ),
         (("0.png",), "class", ["0.png is not at <class>/<file>"]),
         (("train/notes.txt",), "class", ["source holds no image (.png"]),
         (

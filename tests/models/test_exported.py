@@ -173,3 +173,20 @@ def test_what_would_not_load_again_is_refused_before_training(plugin, spec, word
         check_rebuilds(spec, BACKBONE)
     assert "\n" not in str(raised.value)
     assert f"model={spec.get('_target_')}" in str(raised.value)
+
+
+def test_a_module_that_is_not_found_is_no_reason_to_export_again(tmp_path):
+    save_model(tmp_path / "model", backbone={**SPEC, "_target_": "nowhere.LeNet"}, params=PARAMS, about={})
+    with pytest.raises(
+        ValueError, match=r"run this in the folder that nowhere lies in, or add that folder to PYTHONPATH$"
+    ):
+        load_model(tmp_path)
+
+
+def test_an_unfinished_run_says_how_it_is_finished(tmp_path):
+    (tmp_path / "config.yaml").write_text("rounds: 3\n")
+    for load in (load_model, load_params):
+        with pytest.raises(ValueError, match=rf"the run {tmp_path} is not finished.*resume=true$"):
+            load(tmp_path)
+    with pytest.raises(ValueError, match=rf"no model at {tmp_path}/elsewhere: expected a model folder"):
+        load_model(tmp_path / "elsewhere")

@@ -52,3 +52,7 @@ def test_duration(seconds, text):
 
 def test_memory():
     assert [numbers.memory(size) for size in (665 * 2**20, 1.5 * 2**30, None)] == ["665 MiB", "1.5 GiB", "–"]
+
+
+def test_one_is_not_many():
+    assert [numbers.counted(n, "round") for n in (0, 1, 1600)] == ["0 rounds", "1 round", "1,600 rounds"]

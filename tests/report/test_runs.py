@@ -79,6 +79,15 @@ def test_an_unfinished_run_is_told_and_left_out(tmp_path):
     assert [path.name for path in sweep.unfinished] == ["b"]
 
 
+def test_a_damaged_run_is_told_and_left_out(tmp_path):
+    """One of them ended the page of all others."""
+    make_run(tmp_path / "a")
+    (make_run(tmp_path / "b") / "report.json").write_text('{"recipe": ')
+    sweep = read_sweep([str(tmp_path)])
+    assert [run.path.name for run in sweep.runs] == ["a"]
+    assert [told.split(" is not")[0] for told in sweep.damaged] == [f"{tmp_path}/b/report.json"]
+
+
 @pytest.mark.parametrize(
     ("files", "place", "words"),
     [
@@ -87,6 +96,7 @@ def test_an_unfinished_run_is_told_and_left_out(tmp_path):
         ({"config.yaml": "a: 1"}, "run", "1 unfinished there"),
         ({"config.yaml": "a: [", "report.json": "{}"}, "run", "config.yaml is damaged"),
         ({"config.yaml": "- a", "report.json": "{}"}, "run", "not a mapping"),
+        ({"report.json": "{"}, "run", "not valid JSON.*; put back the file from a copy, or train the run again$"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, files, place, words):

@@ -221,3 +221,9 @@ def test_trained_patterns_choose_and_frozen_ones_take_away(trained, frozen, shar
 def test_trained_patterns_that_choose_nothing_are_refused(trained, frozen, words):
     with pytest.raises(ValueError, match=words):
         dataclasses.replace(make_task(), trained=trained, frozen=frozen)
+
+
+def test_a_backbone_without_parameters_is_refused():
+    """The message stopped in mid-sentence, at the names that there are."""
+    with pytest.raises(ValueError, match=r"^Flatten has no parameter: there is nothing to train; take another model="):
+        dataclasses.replace(make_task(), backbone=nn.Flatten())
