@@ -238,9 +238,11 @@ def last_round(cfg: DictConfig, job: Job, ledger: Ledger, first_round: int) -> i
 
 
 def run_path(cfg: DictConfig) -> Path:
-    """run=, or a folder of its own by time."""
+    """run=, or a folder of its own by time. Raises: ValueError for a name that would lead elsewhere."""
     if cfg.run is not None:
         return Path(cfg.run)
+    if "/" in str(cfg.name) or str(cfg.name) in (".", ".."):
+        raise ValueError(f"name={cfg.name} is no name of a folder in runs/: leave out the slashes, or set run=")
     return Path("runs") / str(cfg.name) / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 

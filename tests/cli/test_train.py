@@ -187,6 +187,10 @@ def test_a_resume_that_disagrees_names_what_was_typed_first_and_counts_the_rest(
     assert refused(result, "config.yaml: rounds was ", "more; give run= and resume=true alone to go on")
 
 
+def test_a_name_stays_in_its_folder(fedemb, tiny):
+    assert refused(fedemb("train", *tiny, "name=../../x"), "name=../../x is no name of a folder", "set run=")
+
+
 @pytest.mark.parametrize(("seconds", "left"), [(1.0, "0:10 left"), (5.9999, "0:59 left"), (42.0, "7:00 left")])
 def test_the_time_left_has_sixty_seconds_a_minute(tmp_path, seconds, left):
     shown = progress.Progress(
