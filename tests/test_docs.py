@@ -44,6 +44,7 @@ NEEDED = {
     "fedemb[wandb]": "wandb",
     "Slurm": None,
     "Flower's simulation": None,
+    "a GPU": None,
     "a download": None,
     "environments of theirs": None,
     "minutes": None,

@@ -119,4 +119,6 @@ def _often(times: int, action: Action) -> None:
 def _seconds(action: Action) -> float:
     started = time.perf_counter()
     action()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
     return time.perf_counter() - started

@@ -19,7 +19,8 @@ Share = Callable[[Sequence[Tensor], Sequence[int]], list[Tensor]]
 
 def trainer(workload: Workload) -> Share:
     """A model of its own that trains users in turn."""
-    model, (images, labels) = workload.model(), workload.data()
+    model = workload.model().to(workload.device)
+    images, labels = (value.to(workload.device) for value in workload.data())
     trained: list[Tensor] = list(model.parameters())
 
     def run(start: Sequence[Tensor], users: Sequence[int]) -> list[Tensor]:
@@ -49,20 +50,21 @@ def trainer(workload: Workload) -> Share:
 def plain_loop(workload: Workload, processes: int) -> Iterator[Callable[[], None]]:
     """A round: sample, train in this process and so many less one others, add noise, update."""
     torch.manual_seed(0)
-    params = [value.detach().clone() for value in workload.model().parameters()]
+    params = [value.detach().clone().to(workload.device) for value in workload.model().parameters()]
     train, std = trainer(workload), workload.noise_multiplier * workload.clip_norm
     others = [_another(workload) for _ in range(processes - 1)]
 
     def run() -> None:
         users = torch.randperm(workload.users)[: workload.clients].tolist()
         for place, pipe in enumerate(others, start=1):
-            pipe.send(([value.numpy() for value in params], users[place::processes]))
+            pipe.send(([value.cpu().numpy() for value in params], users[place::processes]))
         total = train(params, users[::processes])
         for pipe in others:
             for entry, value in zip(total, pipe.recv(), strict=True):
-                entry.add_(torch.from_numpy(value))
+                entry.add_(torch.from_numpy(value).to(entry.device))
         for param, value in zip(params, total, strict=True):
             param.add_(value.add_(torch.randn_like(value), alpha=std), alpha=1.0 / workload.clients)
+        params[-1].cpu()  # a GPU is done by then
 
     yield run
     for pipe in others:
@@ -88,5 +90,5 @@ def _serve(workload: Workload, pipe: Connection, threads: int) -> None:
             params, users = pipe.recv()
         except EOFError:
             return
-        total = train([torch.from_numpy(value) for value in params], users)
-        pipe.send([value.numpy() for value in total])
+        total = train([torch.from_numpy(value).to(workload.device) for value in params], users)
+        pipe.send([value.cpu().numpy() for value in total])

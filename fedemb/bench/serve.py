@@ -21,7 +21,7 @@ from fedemb.client.precision import Bfloat16
 from fedemb.core.allocator import keep_freed_memory
 from fedemb.execution.distributed import Distributed, joined
 from fedemb.execution.executor import Executor, Sequential
-from fedemb.execution.launch import Compiled
+from fedemb.execution.launch import Compiled, CudaGraphs
 from fedemb.privacy.ledger import Ledger
 from fedemb.server.round import run_round
 
@@ -53,12 +53,13 @@ def ranks(inner: Callable[[], Executor], size: int, workload: Workload) -> Itera
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    place |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(size))
     spawn, threads = multiprocessing.get_context("spawn"), torch.get_num_threads()
     for rank in range(1, size):
-        environment = {**place, "RANK": str(rank)}
+        environment = {**place, "RANK": str(rank), "LOCAL_RANK": str(rank)}
         spawn.Process(target=_follow, args=(inner, workload, environment, threads), daemon=True).start()
-    os.environ.update(place, RANK="0")
+    os.environ.update(place, RANK="0", LOCAL_RANK="0")
     with joined(), by(partial(_over, inner), workload) as run:
         yield run
 
@@ -73,7 +74,7 @@ def _follow(inner: Callable[[], Executor], workload: Workload, environment: Mapp
     keep_freed_memory()
     side = client_side(workload)
     with joined():
-        Distributed(inner=inner()).serve(side.work, side.load, torch.device("cpu"))
+        Distributed(inner=inner()).serve(side.work, side.load, torch.device(workload.device))
 
 
 WAYS: dict[str, Way] = {
@@ -83,6 +84,7 @@ WAYS: dict[str, Way] = {
     "vectorised": partial(by, vectorised),
     "vectorised_compiled": partial(by, partial(vectorised, kernels=Compiled())),
     "vectorised_bfloat16": partial(in_bfloat16, vectorised),
+    "vectorised_cuda_graphs": partial(by, partial(vectorised, kernels=CudaGraphs())),
     "distributed_2": partial(ranks, vectorised, 2),
 }
 
@@ -91,7 +93,8 @@ def main() -> None:
     """Serve rounds until stdin ends."""
     rounds = Rounds()
     torch.set_num_threads(rounds.settings["threads"])
-    with WAYS[rounds.settings["way"]](WORKLOADS[rounds.settings["workload"]]) as run:
+    workload = replace(WORKLOADS[rounds.settings["workload"]], device=rounds.settings["device"])
+    with WAYS[rounds.settings["way"]](workload) as run:
         rounds.ready(fedemb=version("fedemb"), torch=torch.__version__)
         for _ in rounds.each():
             run()

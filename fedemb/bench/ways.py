@@ -10,8 +10,8 @@ from importlib.resources import files
 from fedemb.bench.interleave import Way
 from fedemb.bench.workloads import WORKLOADS
 
-Maker = Callable[[str, int], Way]
-"""(workload, PyTorch's threads) -> a way to do its rounds."""
+Maker = Callable[[str, int, str], Way]
+"""(workload, PyTorch's threads, device) -> a way to do its rounds. Other simulators take the device they like."""
 
 OWN = {
     "plain": "plain loop",
@@ -25,8 +25,10 @@ OWN = {
 VARIANTS = {
     "vectorised_compiled": "fedemb, vectorised, compiled",
     "vectorised_bfloat16": "fedemb, vectorised, bfloat16",
+    "vectorised_cuda_graphs": "fedemb, vectorised, CUDA graphs",
 }
-"""More of them, which are measured where they are named: one takes minutes to get ready, one computes other numbers."""
+"""More of them, measured where they are named: one takes minutes to get ready, one computes other numbers, one needs a
+GPU."""
 
 PLAIN = ("plain", "plain_2")
 """Those that are not fedemb's."""
@@ -45,12 +47,12 @@ FOREIGN = {
 def own(name: str) -> Maker:
     """A way in this interpreter."""
 
-    def make(workload: str, threads: int) -> Way:
+    def make(workload: str, threads: int, device: str) -> Way:
         return Way(
             name=name,
             label={**OWN, **VARIANTS}[name],
             command=[sys.executable, "-m", "fedemb.bench.serve"],
-            settings={"way": name, "workload": workload, "threads": threads},
+            settings={"way": name, "workload": workload, "threads": threads, "device": device},
             environment=_environment(threads),
         )
 
@@ -61,7 +63,7 @@ def foreign(name: str, interpreter: str) -> Maker:
     """A way in another interpreter, whose environment is its own."""
     label, script, needs = FOREIGN[name]
 
-    def make(workload: str, threads: int) -> Way:
+    def make(workload: str, threads: int, device: str) -> Way:
         environment = _environment(threads)
         environment.pop("PYTHONPATH", None)
         return Way(

@@ -15,6 +15,7 @@ from fedemb.client.finetune import FineTune
 from fedemb.client.precision import Full, Precision
 from fedemb.client.work import ClientWork
 from fedemb.core.optim import SGD
+from fedemb.core.params import to
 from fedemb.core.rng import NoiseSource, SeededNoise, generator
 from fedemb.core.types import Cohort, Diagnostics, Params, VirtualClient
 from fedemb.data import prefetch
@@ -39,7 +40,8 @@ class Workload:
     """A round: `clients` virtual clients of `users_per_client` users, each with `images` of a shape [Ch, H, W].
 
     task: of a model; says which labels mean what. transforms: of a client's images, which are uint8.
-    users: N of the data set. momentum: of the clients' SGD. precision: of fedemb's ways alone.
+    users: N of the data set. momentum: of the clients' SGD. precision: of fedemb's ways alone. device: where clients
+        train.
     """
 
     model: Callable[[], nn.Module]
@@ -58,6 +60,7 @@ class Workload:
     clip_norm: float
     noise_multiplier: float
     precision: Precision = Full()
+    device: str = "cpu"
 
     @property
     def parameters(self) -> int:
@@ -139,7 +142,7 @@ def start(workload: Workload, executor: Executor, ledger: Ledger) -> tuple[Plan,
         server=FedOpt(optimizer=SGD(), learning_rate=1.0, planned_clients=sampler.planned_clients),
         noise_rng=_noise,
     )
-    params = side.task.init(0)
+    params = to(side.task.init(0), workload.device)
     trained = {name: value for name, value in params.items() if side.task.is_shared(name)}
     server = plan.server.init(params, trained)
     state = RunState(

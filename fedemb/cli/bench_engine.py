@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fedemb.bench import engine
 from fedemb.bench.workload import vectorised
 from fedemb.bench.workloads import WORKLOADS
 from fedemb.cli.bench_ways import chosen, threads, turns
+from fedemb.cli.build import device_of
 from fedemb.cli.output import console, numbers_table
 from fedemb.cli.pricing import whole
 from fedemb.core.allocator import keep_freed_memory
@@ -29,13 +31,15 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
     executors = chosen(cfg, "ways", _EXECUTORS)
     models = list(_MODELS) if cfg.models is None else chosen(cfg, "models", WORKLOADS)
     torch.set_num_threads(whole(cfg, "threads"))
+    device = str(device_of(cfg.device))
     keep_freed_memory()
     found = []
     for model in models:
+        workload = replace(WORKLOADS[model], device=device)
         for way in executors:
             with tempfile.TemporaryDirectory() as folder:
                 rounds = turns(cfg, f"{model}, {way}")
-                seconds = engine.measure(WORKLOADS[model], _EXECUTORS[way](), rounds, Path(folder))
+                seconds = engine.measure(workload, _EXECUTORS[way](), rounds, Path(folder))
             found.append({"model": model, "way": way, **engine.record(WORKLOADS[model], seconds)})
     return {"models": found, "complete": True}
 

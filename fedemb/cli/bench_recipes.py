@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from fedemb.bench.ways import own
+from fedemb.bench.ways import VARIANTS, own
 from fedemb.bench.workloads import RECIPES
 from fedemb.cli import bench_ways
 
@@ -16,8 +16,8 @@ _WAYS = ("sequential", "vectorised", "distributed_2")
 
 def measure(cfg: DictConfig) -> dict[str, Any]:
     """fedemb's executors."""
-    ways = [own(name) for name in bench_ways.chosen(cfg, "ways", _WAYS)]
-    return bench_ways.compare(cfg, bench_ways.chosen(cfg, "models", RECIPES), ways)
+    names = _WAYS if cfg.ways is None else bench_ways.chosen(cfg, "ways", [*_WAYS, *VARIANTS])
+    return bench_ways.compare(cfg, bench_ways.chosen(cfg, "models", RECIPES), [own(name) for name in names])
 
 
 def table(answer: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from fedemb.bench.interleave import WARM_UP, Way, measure
 from fedemb.bench.summary import rows
 from fedemb.bench.ways import FOREIGN, PLAIN, Maker
 from fedemb.bench.workloads import WORKLOADS
+from fedemb.cli.build import device_of
 from fedemb.cli.output import console, numbers_table
 from fedemb.cli.pricing import number, whole
 from fedemb.core import check
@@ -38,15 +39,17 @@ def turns(cfg: DictConfig, words: str) -> Iterable[int]:
 
 
 def threads(settings: Mapping[str, Any]) -> str:
-    """How many, in words."""
-    return "1 thread" if settings["threads"] == 1 else f"{settings['threads']} threads"
+    """How many, in words, and on which device if that is not the CPU."""
+    words = "1 thread" if settings["threads"] == 1 else f"{settings['threads']} threads"
+    return words if settings["device"] == "cpu" else f"device={settings['device']}, {words}"
 
 
 def compare(cfg: DictConfig, workloads: Sequence[str], makers: Sequence[Maker]) -> dict[str, Any]:
     """All ways on all workloads, as JSON values."""
     count, seconds = whole(cfg, "threads"), number(cfg, "timeout_seconds")
     check.positive("timeout_seconds", seconds)
-    models = [_model(cfg, name, [make(name, count) for make in makers], seconds) for name in workloads]
+    device = str(device_of(cfg.device))
+    models = [_model(cfg, name, [make(name, count, device) for make in makers], seconds) for name in workloads]
     return {"models": models, "complete": all(way["failure"] is None for model in models for way in model["ways"])}
 
 

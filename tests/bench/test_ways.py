@@ -52,9 +52,9 @@ def test_every_way_has_a_label():
     assert set(PLAIN) < OWN.keys()
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", [name for name in WAYS if name != "vectorised_cuda_graphs"])
 def test_every_way_runs_rounds(name, monkeypatch):
-    for variable in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK"):
+    for variable in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.setenv(variable, "")  # so that what the ranks set is undone
     monkeypatch.setattr(TorchCompile, "compiled", lambda self, graph: graph)  # it takes a minute
     with WAYS[name](SMALL) as run:
@@ -62,8 +62,22 @@ def test_every_way_runs_rounds(name, monkeypatch):
         run()
 
 
+def test_recordings_are_for_a_gpu():
+    with (
+        WAYS["vectorised_cuda_graphs"](SMALL) as run,
+        pytest.raises(ValueError, match=r"needs a GPU, got .*device=cpu"),
+    ):
+        run()
+
+
+def test_the_device_reaches_the_process_and_the_parameters():
+    assert own("vectorised")("tiny", 1, "cuda:1").settings["device"] == "cuda:1"
+    _, state = start(replace(SMALL, device="meta"), Sequential(), Ledger())
+    assert {value.device.type for value in state.server.params.values()} == {"meta"}
+
+
 def test_a_way_is_served_by_a_process():
-    way = own("sequential")("tiny", 1)
+    way = own("sequential")("tiny", 1, "cpu")
     assert way.command == [sys.executable, "-m", "fedemb.bench.serve"]
     found = measure([replace(way, command=[sys.executable, small_bench.__file__])], range(3), 120.0)["sequential"]
     assert (len(found.rounds), found.failure) == (1, None)
@@ -73,7 +87,7 @@ def test_a_way_is_served_by_a_process():
 def test_a_script_in_another_interpreter_says_what_is_missing_there(tmp_path):
     """Without site packages there is no pfl, no Flower and no NumPy."""
     for name in FOREIGN:
-        way = foreign(name, sys.executable)("tiny", 1)
+        way = foreign(name, sys.executable)("tiny", 1, "cpu")
         assert "PYTHONPATH" not in way.environment
         done = subprocess.run(
             [sys.executable, "-S", way.command[1]],

@@ -98,6 +98,8 @@ def test_the_parts_of_a_round(fedemb, monkeypatch, tmp_path):
         (["suite=engine", "ways=[plain]"], "ways must list some of sequential, vectorised"),
         (["models=[]"], "models must list some of tiny, cnn"),
         (["rounds=0"], "rounds must be a whole number of at least 1"),
+        (["device=tpu"], "device=tpu cannot be used here"),
+        (["suite=engine", "device=tpu"], "device=tpu cannot be used here"),
         (["threads=0"], "threads must be a whole number of at least 1"),
         (["timeout_seconds=0"], "timeout_seconds must be above 0"),
         (["peers.pfl=/nowhere/python"], "peers.pfl=/nowhere/python is no program"),
