@@ -122,7 +122,8 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params, tracking
     console = Console(
         quiet=sweep.is_one() and not simulated, markup=False
     )  # launchers keep what points print, times with it
-    console.print(f"run folder {folder.path}", highlight=False, soft_wrap=True)
+    fresh = ", from the start: no checkpoint to resume is there" if cfg.resume and state.round == 0 else ""
+    console.print(f"run folder {folder.path}{fresh}", highlight=False, soft_wrap=True)
     for note in [*job.model.notes, *_resting(job.task, start)]:
         console.print(note, highlight=False, soft_wrap=True)
     if isinstance(job.users, CountsOwners) and job.users.most_owners > job.plan.ids_per_user:

@@ -187,6 +187,14 @@ def test_a_resume_that_disagrees_names_what_was_typed_first_and_counts_the_rest(
     assert refused(result, "config.yaml: rounds was ", "more; give run= and resume=true alone to go on")
 
 
+def test_a_resume_that_finds_nothing_says_that_it_starts(fedemb, tiny, tmp_path):
+    """As one that a scheduler started again must, and a typo in run= should not go unseen."""
+    said = f"run folder {tmp_path}/run, from the start: no checkpoint to resume is there"
+    code, out, _ = fedemb("train", *tiny, f"run={tmp_path}/run", "resume=true", "rounds=1")
+    assert (code, out.splitlines()[0]) == (0, said)
+    assert fedemb("train", f"run={tmp_path}/run", "resume=true")[1].splitlines()[0] == f"run folder {tmp_path}/run"
+
+
 def test_a_name_stays_in_its_folder(fedemb, tiny):
     assert refused(fedemb("train", *tiny, "name=../../x"), "name=../../x is no name of a folder", "set run=")
 
