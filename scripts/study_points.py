@@ -213,7 +213,8 @@ DATASETS = (QMNIST, OMNIGLOT)
 def public_start() -> list[str]:
     """The words of the one run that others start from: characters that a program invents are nobody's."""
     size = ["users.size=16", "users.num_users=4000", "test_users=none"]
-    return ["recipe=procedural", *_SMALL, *size, "rounds=40", "noise_multiplier=0", "method='Public start'", "seed=0"]
+    settings = ["batching.batch_size=32", "server.learning_rate=3", "rounds=40", "noise_multiplier=0"]
+    return ["recipe=procedural", *_SMALL, *size, *settings, "method='Public start'", "seed=0"]
 
 
 def points() -> list[Point]:
