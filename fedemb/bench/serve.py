@@ -55,6 +55,7 @@ def ranks(inner: Callable[[], Executor], size: int, workload: Workload) -> Itera
         port = probe.getsockname()[1]
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     place |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(size))
+    workload = replace(workload, device=torch.device(workload.device).type)  # each rank has a GPU of its own
     spawn, threads = multiprocessing.get_context("spawn"), torch.get_num_threads()
     for rank in range(1, size):
         environment = {**place, "RANK": str(rank), "LOCAL_RANK": str(rank)}
