@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict
 
 from omegaconf import DictConfig
+from rich.text import Text
 
 from fedemb.cli.charged import Charged
 from fedemb.cli.output import aligned, console, show
@@ -29,10 +30,10 @@ def run(cfg: DictConfig, what: Charged) -> None:
             out.print("ε = ∞ by every accountant: a round without noise hides nobody")
             return
         sampling = what.settings["sampling"]
-        out.print(f"ε at δ = {small(what.delta)}, substitute-one, {what.rounds:,} rounds of {sampling}", markup=False)
+        out.print(f"ε at δ = {small(what.delta)}, substitute-one, {what.rounds:,} rounds of {sampling}")
         for price in prices:
-            status = f"[{_STYLES[price.status]}]{price.status}[/]"
-            out.print(f"{price.name:<40}{_shown(price):>8}  {status}: {price.reason}")
+            line = (f"{price.name:<40}{_shown(price):>8}  ", (price.status, _STYLES[price.status]), f": {price.reason}")
+            out.print(Text.assemble(*line))
         out.print("z: noise std on the sum / clip norm C. Only fedemb's own lines are its claims.")
 
     show(cfg, answer, table)

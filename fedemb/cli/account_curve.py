@@ -32,13 +32,13 @@ def run(cfg: DictConfig, what: Charged) -> None:
 
     def table() -> None:
         out = console()
-        out.print(_title(what), markup=False)
+        out.print(_title(what))
         grid = numbers_table(("round", "attack ε", "certified ε"))
         for rounds, spent in curve:
             grid.add_row(f"{rounds:,}", aligned(spent.epsilon_attack, math.floor), aligned(spent.epsilon, math.ceil))
         out.print(grid)
         for path in files:
-            out.print(f"wrote {path}", markup=False)
+            out.print(f"wrote {path}")
 
     show(cfg, answer, table)
 

@@ -35,7 +35,7 @@ def run(cfg: DictConfig, what: Charged) -> None:
 
     def table() -> None:
         out = console()
-        out.print(f"Rényi ε(α) of {what.rounds:,} rounds, substitute-one, {what.unit}-level: {_NOTE}", markup=False)
+        out.print(f"Rényi ε(α) of {what.rounds:,} rounds, substitute-one, {what.unit}-level: {_NOTE}")
         grid = numbers_table(("order α", "ε(α)"))
         for order, value in rows:
             grid.add_row(f"{order:g}", upper(value, digits=5))
@@ -45,6 +45,6 @@ def run(cfg: DictConfig, what: Charged) -> None:
             f"{upper(certified, digits=4)}"
         )
         for path in files:
-            out.print(f"wrote {path}", markup=False)
+            out.print(f"wrote {path}")
 
     show(cfg, answer, table)

@@ -68,7 +68,7 @@ def table(answer: Mapping[str, Any]) -> None:
     """A table a model, and a line for each way that broke off."""
     out = console()
     for model in answer["models"]:
-        out.print(_heading(model, answer["settings"]), markup=False)
+        out.print(_heading(model, answer["settings"]))
         shown = numbers_table(["way", "updates/s", "times", "per CPU second", "times", "MB"])
         shown.columns[0].justify = "left"
         for way in model["ways"]:
@@ -76,7 +76,7 @@ def table(answer: Mapping[str, Any]) -> None:
         out.print(shown)
         for way in model["ways"]:
             if way["failure"] is not None:
-                out.print(f"{way['label']}: {way['failure']}", markup=False)
+                out.print(f"{way['label']}: {way['failure']}")
         out.print()
 
 

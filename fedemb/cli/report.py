@@ -62,13 +62,13 @@ def run(cfg: DictConfig) -> None:
     notes += [f"not finished, left out: {folder}" for folder in sweep.unfinished]
     notes += [f"damaged, left out: {told}" for told in sweep.damaged]
     for note in notes:
-        show.print(note, markup=False)
+        show.print(note)
     if not drawn:
-        show.print(MISSING, markup=False)
+        show.print(MISSING)
     runs = counted(len(sweep.runs), "run")
-    show.print(f"{runs}, {counted(len(made.charts), 'figure')} in {out / 'figures'}", markup=False)
-    show.print(f"table   {out / 'runs.csv'}", markup=False)
-    show.print(f"report  {out / 'report.html'}", markup=False)
+    show.print(f"{runs}, {counted(len(made.charts), 'figure')} in {out / 'figures'}")
+    show.print(f"table   {out / 'runs.csv'}")
+    show.print(f"report  {out / 'report.html'}")
 
 
 def _places(cfg: DictConfig) -> list[str]:
