@@ -98,9 +98,30 @@ MUTANTS = (
     Mutant(
         name="non-finite update added up",
         file="privacy/clipping.py",
-        old="            if factor:",
-        new="            if True:",
+        old="        if factor:",
+        new="        if True:",
         tests=(CLIPPING, EXECUTOR),
+    ),
+    Mutant(
+        name="non-finite update added up, as a GPU does",
+        file="privacy/clipping.py",
+        old="torch.where(kept_c1, value, 0.0)",
+        new="value",
+        tests=(CLIPPING,),
+    ),
+    Mutant(
+        name="a resting neighbour chooses the kernels in a release",
+        file="execution/vectorised.py",
+        old="_step if self.examples is not None and bool(",
+        new="_step if bool(",
+        tests=("tests/execution/test_vectorised.py",),
+    ),
+    Mutant(
+        name="finished clients lie where recordings write",
+        file="execution/vectorised.py",
+        old="[value[width:].clone() for value in own]",
+        new="[value[width:] for value in own]",
+        tests=("tests/execution/test_launch.py",),
     ),
     Mutant(
         name="non-finite update not zeroed",
