@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_module
 
+from fedemb.bench.workload import vectorised
 from fedemb.cli.build import build
 from fedemb.execution.executor import Sequential
-from fedemb.execution.vectorised import Vectorised
 from fedemb.privacy.clipping import FlatClipping
 
 REFERENCE = Path(__file__).parents[1] / "tests" / "reference" / "dp_fedemb.py"
@@ -63,9 +63,7 @@ def main():
             reference, job, cohort, params, cfg.clip_norm, cfg.client, cfg.client.optimizer.momentum
         ),
         "sequential": lambda c: Sequential().clipped_sum(job.work, clipping, params, c, job.load),
-        "vectorised": lambda c: Vectorised(examples=lambda client: 1).clipped_sum(
-            job.work, clipping, params, c, job.load
-        ),
+        "vectorised": lambda c: vectorised().clipped_sum(job.work, clipping, params, c, job.load),
     }
     seconds = {name: [] for name in ways}
     for round in range(arguments.rounds + 1):

@@ -244,7 +244,7 @@ def device_of(name: str) -> torch.device:
     try:
         probe = torch.zeros((), dtype=torch.float64, device=chosen)
         probe.item()
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(
             f"device={name} cannot be used here: {str(error).splitlines()[0]}; take auto or cpu"
         ) from error

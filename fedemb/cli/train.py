@@ -119,9 +119,8 @@ def _train(cfg: DictConfig, job: Job, folder: RunFolder, start: Params, tracking
         tell=tracking.measured,
     )
     begin(tracking, cfg, folder, state.round)
-    console = Console(
-        quiet=sweep.is_one() and not simulated, markup=False
-    )  # launchers keep what points print, times with it
+    quiet = sweep.is_one() and not simulated  # launchers keep what points print, times with it
+    console = Console(quiet=quiet, markup=False)
     fresh = ", from the start: no checkpoint to resume is there" if cfg.resume and state.round == 0 else ""
     console.print(f"run folder {folder.path}{fresh}", highlight=False, soft_wrap=True)
     for note in [*job.model.notes, *_resting(job.task, start)]:

@@ -88,15 +88,16 @@ class Batcher:
 
     def _examples(self, client: VirtualClient, counts: Sequence[int], order: np.ndarray) -> Batch:
         """The examples at some positions; where the data set can, no others are read."""
-        needed = np.unique(order)
-        if len(needed) < sum(counts) and isinstance(self.users, LoadsExamples):
+        needed, expected = np.unique(order), sum(counts)
+        if len(needed) < expected and isinstance(self.users, LoadsExamples):
             ends = np.cumsum(counts)
             parts = np.split(needed, np.searchsorted(needed, ends[:-1]))
             places = [part - (end - count) for part, end, count in zip(parts, ends, counts, strict=True)]
             loaded, order = self.users.load_examples(client.users, places), np.searchsorted(needed, order)
+            expected = len(needed)
         else:
-            loaded, needed = self.users.load(client.users), np.arange(sum(counts))
-        _check_examples(loaded, len(needed))
+            loaded = self.users.load(client.users)
+        _check_examples(loaded, expected)
         order_n = torch.from_numpy(order)
         return {name: value.index_select(0, order_n) for name, value in loaded.items()}
 
